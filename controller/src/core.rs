@@ -1,0 +1,191 @@
+//! The controller as one synchronous state machine: messages in, messages out, time passed in.
+//!
+//! ingest → world → compute → publish → status, in that order. A turn applies all messages that are there, then computes
+//! what became dirty once, then publishes: under load changes are batched without any timer. No task, no I/O, no clock
+//! and no randomness in here, so that a simulation can drive it.
+
+use roadstead_routing::check::check;
+use roadstead_routing::finding::{Code, Finding, Severity};
+use roadstead_routing::id::{ClusterId, ObjectKey};
+use roadstead_routing::inputs::Dirty;
+
+use crate::compute::compute;
+use crate::core::message::{Input, Output};
+use crate::core::turn::Turn;
+use crate::ingest::Ingest;
+use crate::observe::metrics::Metrics;
+use crate::policy::{AcceptedPolicy, Problem, follow};
+use crate::publish::Publish;
+use crate::status::Status;
+use crate::status::findings::{Findings, Source};
+use crate::store::writer::Event;
+use crate::store::{Cause, Loaded};
+use crate::world::{Limits, World};
+
+pub mod message;
+pub mod turn;
+
+pub struct Core {
+    pub(crate) turn: Turn,
+    pub(crate) ingest: Ingest,
+    pub(crate) publish: Publish,
+    pub(crate) status: Status,
+    pub(crate) policy_problem: Option<Problem>,
+    /// Why nothing can be stored at present.
+    pub(crate) store_away: Option<String>,
+}
+
+/// What a core starts from.
+pub struct Start {
+    pub now_ms: u64,
+    pub policy: AcceptedPolicy,
+    pub policy_problem: Option<Problem>,
+    pub loaded: Loaded,
+    pub limits: Limits,
+    pub metrics: Metrics,
+}
+
+impl Core {
+    /// Loads the world, computes everything and checks it. The outputs are revisions for the store.
+    pub fn start(start: Start) -> (Self, Vec<Output>) {
+        let Start { now_ms, policy, policy_problem, mut loaded, limits, metrics } = start;
+        let turn = Turn {
+            now_ms,
+            world_id: loaded.world,
+            world: World::new(policy.policy.clone(), limits),
+            policy,
+            findings: Findings::default(),
+            metrics,
+            dirty: Dirty::default(),
+            cause: Cause::Start,
+            moved: Default::default(),
+            welcomed: Default::default(),
+            out: Vec::new(),
+        };
+        let mut core = Self {
+            turn,
+            ingest: Ingest::default(),
+            publish: Publish::default(),
+            status: Status::default(),
+            policy_problem,
+            store_away: None,
+        };
+        let published = std::mem::take(&mut loaded.published);
+        core.ingest.load(&loaded.clusters, now_ms);
+        for (cluster, key, reason) in std::mem::take(&mut loaded.unreadable) {
+            core.not_storable(cluster, key, &format!("what is stored cannot be read: {reason}"));
+        }
+        let dirty = core.turn.world.load(loaded);
+        core.turn.dirty.merge(dirty);
+        let mut computed = compute(&mut core.turn);
+        let ingresses = std::mem::take(&mut computed.ingresses);
+        core.publish.start(computed, published, &mut core.turn);
+        core.check();
+        core.status.flush(ingresses, &core.ingest, &mut core.publish, &mut core.turn);
+        core.turn.cause = Cause::Objects;
+        let out = std::mem::take(&mut core.turn.out);
+        (core, out)
+    }
+
+    /// One turn. `now_ms` counts from the Unix epoch; a clock that was set back is taken as standing still.
+    pub fn handle(&mut self, now_ms: u64, inputs: impl IntoIterator<Item = Input>) -> Vec<Output> {
+        self.turn.now_ms = self.turn.now_ms.max(now_ms);
+        for input in inputs {
+            self.take(input);
+        }
+        self.settle();
+        std::mem::take(&mut self.turn.out)
+    }
+
+    pub fn world(&self) -> &World {
+        &self.turn.world
+    }
+
+    pub fn publish(&self) -> &Publish {
+        &self.publish
+    }
+
+    pub fn findings(&self) -> &Findings {
+        &self.turn.findings
+    }
+
+    fn take(&mut self, input: Input) {
+        let turn = &mut self.turn;
+        match input {
+            Input::AgentOpened { stream, cluster } => self.ingest.opened(stream, cluster, turn),
+            Input::Agent { stream, message } => self.ingest.received(stream, message, turn),
+            Input::AgentClosed { stream } => self.ingest.closed(stream, turn),
+            Input::EdgeOpened { stream, edge } => self.publish.opened(stream, edge, turn),
+            Input::Edge { stream, message } => self.publish.received(stream, message, turn),
+            Input::EdgeClosed { stream } => self.publish.closed(stream, turn),
+            Input::Store(event) => self.stored(event),
+            Input::Policy(follow::Event::Accepted(policy)) => self.set_policy(policy),
+            Input::Policy(follow::Event::Problem(problem)) => self.policy_problem = problem,
+            Input::Tick => {
+                self.ingest.tick(turn);
+                self.publish.tick(turn);
+            }
+        }
+    }
+
+    /// Computes and publishes what became dirty.
+    fn settle(&mut self) {
+        let turn = &mut self.turn;
+        let mut computed = compute(turn);
+        let ingresses = std::mem::take(&mut computed.ingresses);
+        self.publish.apply(computed, turn);
+        self.publish.flush(&self.ingest, turn);
+        self.status.flush(ingresses, &self.ingest, &mut self.publish, turn);
+        turn.moved.clear();
+        turn.cause = Cause::Objects;
+    }
+
+    fn set_policy(&mut self, policy: AcceptedPolicy) {
+        if policy.rev <= self.turn.policy.rev {
+            return;
+        }
+        let dirty = self.turn.world.set_policy(policy.policy.clone());
+        self.turn.dirty.merge(dirty);
+        self.turn.cause = Cause::Policy;
+        self.turn.policy = policy;
+        self.ingest.policy_changed(&mut self.turn);
+    }
+
+    fn stored(&mut self, event: Event) {
+        let turn = &mut self.turn;
+        match event {
+            Event::Durable { cluster, position } => self.ingest.durable(&cluster, position, turn),
+            Event::Fenced { cluster, epoch } => self.ingest.fenced(&cluster, epoch, turn),
+            Event::Unstorable { cluster, key, reason } => self.not_storable(cluster, key, &reason),
+            Event::TakenOver { ticket, answer, .. } => self.ingest.taken_over(ticket, answer, turn),
+            Event::Away(reason) => self.store_away = Some(reason),
+            Event::Back => self.store_away = None,
+        }
+    }
+
+    fn not_storable(&mut self, cluster: ClusterId, key: ObjectKey, reason: &str) {
+        tracing::warn!(cluster.id = %cluster, object = %key, reason, "An object is not durable");
+        let finding = Finding {
+            cluster: cluster.clone(),
+            object: Some(key.clone()),
+            code: Code::Unstorable,
+            severity: Severity::Warning,
+            message: format!("The object cannot be stored: {reason}; it takes effect, but a restart will not know it"),
+            remedy: "Remove control characters from names and annotations.".to_owned(),
+        };
+        self.turn.findings.set(Source::Storage(cluster, key), vec![finding]);
+    }
+
+    /// The first table is checked as a whole. Violations are for a person; serving goes on, because what is loaded is
+    /// the best there is.
+    fn check(&mut self) {
+        let violations = check(self.turn.world.inputs(), &self.publish.table());
+        self.turn.metrics.compute.violations.inc_by(violations.len() as u64);
+        for violation in violations {
+            tracing::error!(?violation, "The first table breaks an invariant");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

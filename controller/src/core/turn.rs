@@ -1,0 +1,51 @@
+//! What the stages share while one turn of messages is handled: the world and what came of the messages so far.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use roadstead_proto::wire;
+use roadstead_routing::id::{ClusterId, Position};
+use roadstead_routing::inputs::Dirty;
+
+use crate::core::message::{Close, Output, StreamId};
+use crate::observe::metrics::Metrics;
+use crate::policy::AcceptedPolicy;
+use crate::status::findings::Findings;
+use crate::store::{Cause, WorldId};
+use crate::world::World;
+
+pub struct Turn {
+    /// Milliseconds since the Unix epoch, as the caller says; never goes back.
+    pub now_ms: u64,
+    pub world_id: WorldId,
+    pub world: World,
+    pub policy: AcceptedPolicy,
+    pub findings: Findings,
+    pub metrics: Metrics,
+    /// To be computed at the end of the turn.
+    pub dirty: Dirty,
+    /// Why: recorded with every Host that changes.
+    pub cause: Cause,
+    /// Clusters that changed in this turn.
+    pub moved: BTreeMap<ClusterId, Position>,
+    /// Clusters whose agent must be told everything: its stream went live in this turn.
+    pub welcomed: BTreeSet<ClusterId>,
+    pub out: Vec<Output>,
+}
+
+impl Turn {
+    pub fn to_agent(&mut self, stream: StreamId, message: wire::controller_message::Message) {
+        self.out.push(Output::Agent { stream, message: wire::ControllerMessage { message: Some(message) } });
+    }
+
+    pub fn to_edge(&mut self, stream: StreamId, message: wire::config_message::Message) {
+        self.out.push(Output::Edge { stream, message: wire::ConfigMessage { message: Some(message) } });
+    }
+
+    pub fn close(&mut self, stream: StreamId, why: Close) {
+        self.out.push(Output::Close { stream, why });
+    }
+
+    pub fn world_to_wire(&self) -> wire::World {
+        wire::World { id: self.world_id.id.as_bytes().to_vec(), incarnation: self.world_id.incarnation }
+    }
+}

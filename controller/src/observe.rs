@@ -1,0 +1,4 @@
+//! What people and machines can see: metrics and the `/status` page.
+
+pub mod metrics;
+pub mod status;

@@ -1,0 +1,170 @@
+//! One policy file: bytes in, a valid [`Policy`] or one line for a person out. Says which line is wrong and why.
+
+use std::net::IpAddr;
+use std::path::Path;
+
+use roadstead_proto::digest::Digest;
+use roadstead_proto::identity::Identity;
+use roadstead_routing::policy::{Policy, WEIGHT_MAX};
+
+use super::content_digest;
+
+/// Bytes of a policy file; a larger one is refused.
+pub const POLICY_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes of a DNS name.
+const DNS_NAME_BYTES_MAX: usize = 253;
+const DNS_LABEL_BYTES_MAX: usize = 63;
+
+/// Keys that the documentation describes and that have no effect in this version. Ignoring one silently would be
+/// worse than refusing it.
+const NOT_YET: [&str; 10] = [
+    "activate",
+    "all_down",
+    "gateway",
+    "grants",
+    "hold_for",
+    "mode",
+    "reach",
+    "stale",
+    "stale_pod_ip_after",
+    "weigh_by_endpoints",
+];
+
+/// A good file.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Read {
+    pub policy: Policy,
+    pub digest: Digest,
+    pub body: String,
+}
+
+/// # Errors
+/// One line that names the file, the line in it, and what is wrong.
+pub fn read(path: &Path) -> Result<Read, String> {
+    let shown = path.display();
+    let body = std::fs::read_to_string(path).map_err(|error| format!("{shown}: cannot read it: {error}"))?;
+    let policy = parse(&body).map_err(|problem| format!("{shown}: {problem}"))?;
+    Ok(Read { policy, digest: content_digest(&body), body })
+}
+
+/// # Errors
+/// One line: where and what.
+pub fn parse(body: &str) -> Result<Policy, String> {
+    if body.len() > POLICY_BYTES_MAX {
+        return Err(format!("is {} bytes long; at most {POLICY_BYTES_MAX} are read", body.len()));
+    }
+    let policy: Policy = serde_saphyr::from_str(body).map_err(|error| explain(&error))?;
+    validate(&policy)?;
+    Ok(policy)
+}
+
+fn explain(error: &serde_saphyr::Error) -> String {
+    let error = error.without_snippet();
+    let line = error.location().map_or_else(String::new, |location| format!("line {}: ", location.line()));
+    match error {
+        serde_saphyr::Error::SerdeUnknownField { field, expected, .. } => {
+            if NOT_YET.contains(&field.as_str()) {
+                format!("{line}`{field}` is not supported by this version")
+            } else {
+                format!("{line}unknown key `{field}`, expected one of {}", expected.join(", "))
+            }
+        }
+        other => format!("{line}{}", other.to_string().lines().next().unwrap_or("not a policy")),
+    }
+}
+
+fn validate(policy: &Policy) -> Result<(), String> {
+    for (cluster, it) in &policy.clusters {
+        Identity::parse(&format!("cluster/{cluster}"))
+            .map_err(|_| format!("clusters.{cluster}: not a cluster id: use a-z, 0-9, `-` and `.`"))?;
+        if it.weight > WEIGHT_MAX {
+            return Err(format!("clusters.{cluster}.weight: {} is above {WEIGHT_MAX}", it.weight));
+        }
+    }
+    for (pool, it) in &policy.pools {
+        Identity::parse(&format!("pool/{pool}/edge/x"))
+            .map_err(|_| format!("pools.{pool}: not a pool name: use a-z, 0-9, `-` and `.`"))?;
+        if let Some(bad) = it.addresses.iter().find(|address| !is_address(address)) {
+            return Err(format!("pools.{pool}.addresses: `{bad}` is neither an IP address nor a DNS name"));
+        }
+    }
+    let defaults: Vec<&str> = policy.pools.iter().filter(|(_, it)| it.default).map(|(name, _)| name.as_str()).collect();
+    if defaults.len() > 1 {
+        return Err(format!("pools: only one may be the default, not {}", defaults.join(" and ")));
+    }
+    for (class, it) in &policy.classes {
+        if !is_dns_name(class) {
+            return Err(format!("classes.{class}: not an IngressClass name"));
+        }
+        if !policy.pools.contains_key(&it.pool) {
+            return Err(format!("classes.{class}.pool: there is no pool `{}`", it.pool));
+        }
+    }
+    Ok(())
+}
+
+fn is_address(text: &str) -> bool {
+    text.parse::<IpAddr>().is_ok() || is_dns_name(text)
+}
+
+fn is_dns_name(text: &str) -> bool {
+    let letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let label = |label: &str| {
+        let bytes = label.as_bytes();
+        !bytes.is_empty()
+            && bytes.len() <= DNS_LABEL_BYTES_MAX
+            && bytes.iter().all(|byte| letter(*byte) || *byte == b'-')
+            && letter(bytes[0])
+            && letter(bytes[bytes.len() - 1])
+    };
+    text.len() <= DNS_NAME_BYTES_MAX && text.split('.').all(label)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "
+clusters:
+  eu-west: {region: eu, weight: 100, priority: 0}
+  us-east: {region: us, weight: 50}
+pools:
+  public:   {kind: edge, addresses: [203.0.113.10, '2001:db8::1'], default: true}
+  internal: {kind: edge, addresses: [lb.internal.example.com]}
+classes:
+  roadstead: {pool: public}
+  nginx:     {pool: public, status: never}
+defaults: {strategy: spread}
+";
+
+    #[test]
+    fn the_documented_shape_is_read() {
+        let policy = parse(GOOD).unwrap();
+        assert_eq!(policy.cluster(&"us-east".into()).weight, 50);
+        assert_eq!(policy.default_pool().unwrap().as_str(), "public");
+        assert_eq!(policy.classes.len(), 2);
+    }
+
+    #[test]
+    fn every_mistake_is_named_with_its_place() {
+        let cases = [
+            ("clusters:\n  a: {weight: 1001}", "clusters.a.weight: 1001 is above 1000"),
+            ("clusters:\n  A: {}", "clusters.A: not a cluster id: use a-z, 0-9, `-` and `.`"),
+            ("pools:\n  p: {kind: edge, addresses: [a_b]}", "pools.p.addresses: `a_b` is neither an IP address nor a DNS name"),
+            (
+                "pools:\n  p: {kind: edge, default: true}\n  q: {kind: edge, default: true}",
+                "pools: only one may be the default, not p and q",
+            ),
+            ("classes:\n  c: {pool: nowhere}", "classes.c.pool: there is no pool `nowhere`"),
+            ("clusters:\n  a: {wait: 1}", "line 2: unknown key `wait`, expected one of region, weight, priority"),
+            ("clusters:\n  a: {\n    reach: pod-ip}", "line 3: `reach` is not supported by this version"),
+            ("grants: []", "line 1: `grants` is not supported by this version"),
+        ];
+        for (body, expected) in cases {
+            assert_eq!(parse(body).unwrap_err(), expected, "{body}");
+        }
+        let not_yaml = parse("clusters: {a: [}").unwrap_err();
+        assert!(not_yaml.starts_with("line 1: "), "{not_yaml}");
+        assert!(parse(&"#".repeat(POLICY_BYTES_MAX + 1)).unwrap_err().contains("at most"));
+    }
+}

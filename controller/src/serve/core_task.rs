@@ -1,0 +1,180 @@
+//! The one task that owns the core: takes all that waits in the inbox, runs one turn, hands the outputs on.
+//!
+//! It never waits for a peer or the database: outputs go into bounded queues without waiting, and a stream whose queue
+//! is full is ended. The clock is read here and nowhere further in.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use roadstead_proto::wire;
+use roadstead_routing::id::ClusterId;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, MissedTickBehavior};
+
+use crate::core::Core;
+use crate::core::message::{EdgeId, Input, Output, StreamId};
+use crate::ingest::State;
+use crate::observe::metrics::Metrics;
+use crate::observe::status::{Report, report};
+use crate::policy::follow;
+use crate::serve::link::{Link, Lost, status_of};
+use crate::store::queue::Queue;
+use crate::store::writer;
+
+/// Commands that may wait; readers of streams wait beyond.
+pub const INBOX_MAX: usize = 1_024;
+/// Commands handled in one turn. More would delay the first of them.
+pub const COMMANDS_PER_TURN_MAX: usize = 512;
+/// Heartbeats and deadlines are checked this often.
+const TICK: Duration = Duration::from_millis(250);
+
+pub enum Command {
+    OpenAgent { stream: StreamId, cluster: ClusterId, link: Link<wire::ControllerMessage> },
+    OpenEdge { stream: StreamId, edge: EdgeId, link: Link<wire::ConfigMessage> },
+    Input(Input),
+    /// What `/status` shows.
+    Report(oneshot::Sender<Report>),
+}
+
+pub struct CoreTask {
+    pub core: Core,
+    pub queue: Arc<Queue>,
+    pub metrics: Metrics,
+    pub inbox: mpsc::Receiver<Command>,
+    pub store_events: mpsc::Receiver<writer::Event>,
+    pub policy_events: mpsc::Receiver<follow::Event>,
+}
+
+#[derive(Default)]
+struct Links {
+    agents: BTreeMap<StreamId, Link<wire::ControllerMessage>>,
+    edges: BTreeMap<StreamId, Link<wire::ConfigMessage>>,
+}
+
+impl CoreTask {
+    /// Runs until every sender of the inbox is gone.
+    pub async fn run(mut self) {
+        let mut links = Links::default();
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut commands, mut inputs) = (Vec::new(), Vec::new());
+        loop {
+            tokio::select! {
+                received = self.inbox.recv_many(&mut commands, COMMANDS_PER_TURN_MAX) => {
+                    if received == 0 {
+                        return;
+                    }
+                }
+                Some(event) = self.store_events.recv() => inputs.push(Input::Store(event)),
+                Some(event) = self.policy_events.recv() => inputs.push(Input::Policy(event)),
+                _ = tick.tick() => {
+                    inputs.push(Input::Tick);
+                    self.measure();
+                }
+            }
+            while let Ok(event) = self.store_events.try_recv() {
+                inputs.push(Input::Store(event));
+            }
+            let reports = links.take(commands.drain(..), &mut inputs);
+            let started = Instant::now();
+            let outputs = self.core.handle(now_ms(), inputs.drain(..));
+            self.metrics.compute.turn_seconds.observe(started.elapsed().as_secs_f64());
+            for output in outputs {
+                inputs.extend(links.give(output, &self.queue));
+            }
+            for asked in reports {
+                // Whoever asked may have gone.
+                let _ = asked.send(report(&self.core, self.queue.len()));
+            }
+        }
+    }
+
+    fn measure(&self) {
+        let (core, metrics) = (&self.core, &self.metrics);
+        let states = || core.ingest.members().map(|(cluster, _)| core.ingest.state(cluster));
+        metrics.ingest.live.set(states().filter(|state| *state == State::Live).count() as i64);
+        metrics.ingest.stale.set(states().filter(|state| *state == State::Stale).count() as i64);
+        metrics.store.queued.set(self.queue.len() as i64);
+        metrics.store.away.set(i64::from(core.store_away.is_some()));
+        metrics.world.clusters.set(states().count() as i64);
+        let held = core.ingest.members().filter_map(|(cluster, _)| core.world().held(cluster));
+        metrics.world.objects.set(held.map(|held| held.len()).sum::<usize>() as i64);
+        let pools = || core.publish.pools().values();
+        metrics.publish.hosts.set(pools().map(|pool| pool.hosts().count()).sum::<usize>() as i64);
+        metrics.publish.backends.set(pools().map(|pool| pool.backend_count()).sum::<usize>() as i64);
+        let connected = pools().flat_map(|pool| pool.edges()).filter(|(_, edge)| edge.stream().is_some());
+        metrics.publish.edges.set(connected.count() as i64);
+        metrics.status.findings.set(core.findings().len() as i64);
+        metrics.status.waiting.set(core.status.waiting() as i64);
+    }
+}
+
+impl Links {
+    /// Turns commands into inputs; returns who wants a report.
+    fn take(
+        &mut self,
+        commands: impl Iterator<Item = Command>,
+        inputs: &mut Vec<Input>,
+    ) -> Vec<oneshot::Sender<Report>> {
+        let mut reports = Vec::new();
+        for command in commands {
+            match command {
+                Command::OpenAgent { stream, cluster, link } => {
+                    self.agents.insert(stream, link);
+                    inputs.push(Input::AgentOpened { stream, cluster });
+                }
+                Command::OpenEdge { stream, edge, link } => {
+                    self.edges.insert(stream, link);
+                    inputs.push(Input::EdgeOpened { stream, edge });
+                }
+                Command::Input(input) => {
+                    match input {
+                        Input::AgentClosed { stream } => drop(self.agents.remove(&stream)),
+                        Input::EdgeClosed { stream } => drop(self.edges.remove(&stream)),
+                        _ => {}
+                    }
+                    inputs.push(input);
+                }
+                Command::Report(asked) => reports.push(asked),
+            }
+        }
+        reports
+    }
+
+    /// Hands one output on. Returns what the core must hear if its stream is lost.
+    fn give(&mut self, output: Output, queue: &Queue) -> Option<Input> {
+        match output {
+            Output::Agent { stream, message } => {
+                let link = self.agents.get(&stream)?;
+                if link.send(message) == Err(Lost) {
+                    self.agents.remove(&stream);
+                    tracing::warn!(stream = stream.0, "An agent does not read what it is sent; its stream is ended");
+                    return Some(Input::AgentClosed { stream });
+                }
+            }
+            Output::Edge { stream, message } => {
+                let link = self.edges.get(&stream)?;
+                if link.send(message) == Err(Lost) {
+                    self.edges.remove(&stream);
+                    tracing::warn!(stream = stream.0, "An edge does not read what it is sent; its stream is ended");
+                    return Some(Input::EdgeClosed { stream });
+                }
+            }
+            Output::Close { stream, why } => {
+                if let Some(link) = self.agents.remove(&stream) {
+                    link.close(status_of(&why));
+                } else if let Some(link) = self.edges.remove(&stream) {
+                    link.close(status_of(&why));
+                }
+            }
+            Output::Store(request) => queue.push(request),
+        }
+        None
+    }
+}
+
+/// Milliseconds since the Unix epoch.
+pub fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
+}

@@ -1,0 +1,177 @@
+//! [`Store`] on Postgres. Queries are checked against the schema when this crate is compiled; `controller/.sqlx` holds
+//! what the checker needs, so that building needs no database.
+//!
+//! Errors are sorted into three kinds by SQLSTATE: unavailable (retry), rejected data (find the culprit), corrupt.
+
+use std::collections::BTreeSet;
+use std::str::FromStr;
+use std::time::Duration;
+
+use roadstead_proto::digest::Digest;
+use roadstead_routing::id::ClusterId;
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{PgConnection, PgPool};
+
+use crate::store::{
+    Batch, DIGEST_KEY_BYTES, DigestKey, Loaded, NewPolicy, PolicyRow, Store, StoreError, TOMBSTONE_AGE_SECONDS_MAX,
+    TOMBSTONES_MAX, TakeOver, TakeOverAnswer,
+};
+
+mod load;
+mod write;
+
+static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
+
+/// One for the writer, one for policy imports, spare ones for probes.
+const CONNECTIONS_MAX: u32 = 4;
+/// How long one attempt waits for a connection before it counts as unavailable.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+pub struct Postgres {
+    pool: PgPool,
+}
+
+impl Postgres {
+    /// Prepares a pool without connecting.
+    ///
+    /// # Errors
+    /// If `url` is no database URL; the text says what is wrong with it.
+    pub fn new(url: &str) -> Result<Self, String> {
+        let options = PgConnectOptions::from_str(url).map_err(|error| error.to_string())?;
+        let options = options.application_name("roadstead-controller");
+        let pool = PgPoolOptions::new()
+            .max_connections(CONNECTIONS_MAX)
+            .acquire_timeout(CONNECT_TIMEOUT)
+            .connect_lazy_with(options);
+        Ok(Self { pool })
+    }
+
+    /// Brings the schema up to date. Several controllers may start at once: an advisory lock lets one do it.
+    pub async fn migrate(&self) -> Result<(), StoreError> {
+        MIGRATIONS.run(&self.pool).await.map_err(|error| match error {
+            MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => sort(error),
+            other => StoreError::Corrupt(format!("its migrations do not fit this version: {other}")),
+        })
+    }
+}
+
+impl Store for Postgres {
+    async fn load(&self) -> Result<Loaded, StoreError> {
+        load::load(&self.pool).await
+    }
+
+    async fn take_over(&self, request: &TakeOver) -> Result<TakeOverAnswer, StoreError> {
+        let granted = sqlx::query!(
+            "INSERT INTO clusters (id, cluster_uid, epoch, durable_seq, digest_key) VALUES ($1, $2, 1, 0, $3)
+             ON CONFLICT (id) DO UPDATE SET epoch = clusters.epoch + 1, durable_seq = 0
+             WHERE clusters.cluster_uid = excluded.cluster_uid
+             RETURNING epoch, digest_key",
+            request.cluster.as_str(),
+            request.uid,
+            &request.fresh_key[..],
+        )
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(sort)?;
+        match granted {
+            Some(row) => {
+                Ok(TakeOverAnswer::Granted { epoch: row.epoch as u64, digest_key: digest_key(row.digest_key)? })
+            }
+            None => {
+                let pinned =
+                    sqlx::query_scalar!("SELECT cluster_uid FROM clusters WHERE id = $1", request.cluster.as_str())
+                        .fetch_one(&self.pool)
+                        .await
+                        .map_err(sort)?;
+                Ok(TakeOverAnswer::OtherUid { pinned })
+            }
+        }
+    }
+
+    async fn commit(&self, batch: &Batch) -> Result<BTreeSet<ClusterId>, StoreError> {
+        let mut transaction = self.pool.begin().await.map_err(sort)?;
+        let connection: &mut PgConnection = &mut transaction;
+        let lost = write::batch(connection, batch).await.map_err(sort)?;
+        transaction.commit().await.map_err(sort)?;
+        Ok(lost)
+    }
+
+    async fn compact(&self) -> Result<u64, StoreError> {
+        let removed = sqlx::query_scalar!(
+            r#"WITH old AS (
+                 DELETE FROM tombstones WHERE removed_at < now() - make_interval(secs => $1)
+                    OR removed_at < (SELECT removed_at FROM tombstones ORDER BY removed_at DESC OFFSET $2 LIMIT 1)
+                 RETURNING cluster, epoch, seq
+               ), last AS (
+                 SELECT DISTINCT ON (cluster) cluster, epoch, seq FROM old ORDER BY cluster, epoch DESC, seq DESC
+               ), marked AS (
+                 UPDATE clusters SET compacted_epoch = last.epoch, compacted_seq = last.seq FROM last
+                 WHERE id = last.cluster AND (compacted_epoch, compacted_seq) < (last.epoch, last.seq)
+               )
+               SELECT count(*) AS "count!" FROM old"#,
+            TOMBSTONE_AGE_SECONDS_MAX as f64,
+            TOMBSTONES_MAX - 1,
+        )
+        .fetch_one(&self.pool)
+        .await
+        .map_err(sort)?;
+        Ok(removed as u64)
+    }
+
+    async fn latest_policy(&self) -> Result<Option<PolicyRow>, StoreError> {
+        let row = sqlx::query!("SELECT rev, digest, body, source FROM policies ORDER BY rev DESC LIMIT 1")
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(sort)?;
+        row.map(|row| {
+            Ok(PolicyRow { rev: row.rev as u64, digest: digest(&row.digest)?, body: row.body, source: row.source })
+        })
+        .transpose()
+    }
+
+    async fn accept_policy(&self, after: u64, policy: &NewPolicy) -> Result<Option<u64>, StoreError> {
+        let rev = sqlx::query_scalar!(
+            "INSERT INTO policies (rev, digest, body, source)
+             SELECT $1 + 1, $2, $3, $4 WHERE (SELECT coalesce(max(rev), 0) FROM policies) = $1
+             ON CONFLICT (rev) DO NOTHING
+             RETURNING rev",
+            after as i64,
+            policy.digest.to_vec(),
+            policy.body,
+            policy.source,
+        )
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(sort)?;
+        Ok(rev.map(|rev| rev as u64))
+    }
+}
+
+/// Class 22 is bad data, 23 a broken constraint, 54 too large: the same data will always be refused. Everything else
+/// is worth another attempt, also what only a person can repair, because routing goes on meanwhile.
+fn sort(error: sqlx::Error) -> StoreError {
+    match &error {
+        sqlx::Error::Database(database) => {
+            let rejected =
+                database.code().is_some_and(|code| ["22", "23", "54"].iter().any(|class| code.starts_with(class)));
+            if rejected {
+                StoreError::Rejected(database.message().to_owned())
+            } else {
+                StoreError::Unavailable(database.message().to_owned())
+            }
+        }
+        sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => StoreError::Corrupt(error.to_string()),
+        sqlx::Error::Encode(_) => StoreError::Rejected(error.to_string()),
+        _ => StoreError::Unavailable(error.to_string()),
+    }
+}
+
+fn digest(bytes: &[u8]) -> Result<Digest, StoreError> {
+    Digest::from_slice(bytes).ok_or_else(|| StoreError::Corrupt(format!("a digest of {} bytes", bytes.len())))
+}
+
+fn digest_key(bytes: Vec<u8>) -> Result<DigestKey, StoreError> {
+    let length = bytes.len();
+    bytes.try_into().map_err(|_| StoreError::Corrupt(format!("a key of {length} bytes, not {DIGEST_KEY_BYTES}")))
+}

@@ -1,0 +1,203 @@
+//! What waits to be written, between the core and the writer. Coalesced by object key, latest state wins, so it grows
+//! with the number of objects and never with the number of changes; revisions are bounded by [`REVISIONS_QUEUED_MAX`].
+//!
+//! The core pushes and never waits. Must not reorder: a takeover is done after everything pushed before it.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use roadstead_routing::id::{ClusterId, ObjectKey, Position};
+use tokio::sync::Notify;
+
+use crate::store::{Batch, ClusterBatch, HostRevision, StoredObject};
+
+/// Host versions that may wait. Beyond, the oldest are dropped and counted in a gap row.
+pub const REVISIONS_QUEUED_MAX: usize = 200_000;
+/// Objects and revisions of one transaction.
+pub const BATCH_ITEMS_MAX: usize = 2_000;
+/// Encoded bytes of one transaction, roughly.
+pub const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// What the core asks of the store.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Request {
+    Write(Write),
+    Revision(HostRevision),
+    /// Answered by [`crate::store::writer::Event::TakenOver`] with the same ticket.
+    TakeOver {
+        ticket: u64,
+        cluster: ClusterId,
+        /// Of namespace kube-system, pinned at first contact.
+        uid: String,
+    },
+}
+
+/// One accepted change of one cluster. Its objects all carry `position`.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Write {
+    pub cluster: ClusterId,
+    pub position: Position,
+    pub upserts: Vec<StoredObject>,
+    pub removals: Vec<ObjectKey>,
+}
+
+#[derive(Default)]
+pub struct Queue {
+    pending: Mutex<Pending>,
+    wake: Notify,
+}
+
+/// Everything that was pushed since the last take.
+#[derive(Default, Debug)]
+pub struct Pending {
+    clusters: BTreeMap<ClusterId, ClusterBatch>,
+    revisions: VecDeque<HostRevision>,
+    /// Revisions that were dropped to stay within the limit.
+    pub dropped: u64,
+    pub take_overs: Vec<(u64, ClusterId, String)>,
+}
+
+impl Queue {
+    pub fn push(&self, request: Request) {
+        self.lock().push(request);
+        self.wake.notify_one();
+    }
+
+    /// Waits until there is something, then takes all of it.
+    pub async fn take(&self) -> Pending {
+        loop {
+            let pending = std::mem::take(&mut *self.lock());
+            if !pending.is_empty() {
+                return pending;
+            }
+            self.wake.notified().await;
+        }
+    }
+
+    /// Objects and revisions that wait, for `/status`.
+    pub fn len(&self) -> usize {
+        let pending = self.lock();
+        pending.clusters.values().map(|part| part.upserts.len() + part.removals.len()).sum::<usize>()
+            + pending.revisions.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Pending {
+    pub fn push(&mut self, request: Request) {
+        match request {
+            Request::Write(write) => self.write(write),
+            Request::Revision(revision) => {
+                if self.revisions.len() == REVISIONS_QUEUED_MAX {
+                    self.revisions.pop_front();
+                    self.dropped += 1;
+                }
+                self.revisions.push_back(revision);
+            }
+            Request::TakeOver { ticket, cluster, uid } => self.take_overs.push((ticket, cluster, uid)),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.clusters.is_empty() && self.revisions.is_empty() && self.take_overs.is_empty()
+    }
+
+    /// Cuts the writes into transactions within the limits. A cluster's durable mark is in the last one that has a
+    /// part of it, and no transaction has two versions of one host.
+    pub fn batches(&mut self) -> VecDeque<Batch> {
+        let mut cut = Cut::default();
+        for (cluster, part) in std::mem::take(&mut self.clusters) {
+            cut.cluster(&cluster, part);
+        }
+        for revision in self.revisions.drain(..) {
+            cut.revision(revision);
+        }
+        cut.finish()
+    }
+
+    fn write(&mut self, write: Write) {
+        let part = self.clusters.entry(write.cluster).or_default();
+        if part.epoch < write.position.epoch {
+            // What is left of an older epoch would be fenced off anyway.
+            *part = ClusterBatch { epoch: write.position.epoch, ..ClusterBatch::default() };
+        }
+        part.durable_seq = write.position.seq;
+        for stored in write.upserts {
+            let key = stored.object.key();
+            part.removals.remove(&key);
+            part.upserts.insert(key, stored);
+        }
+        for key in write.removals {
+            part.upserts.remove(&key);
+            part.removals.insert(key, write.position);
+        }
+    }
+}
+
+/// Transactions being filled.
+#[derive(Default)]
+struct Cut {
+    done: VecDeque<Batch>,
+    filling: Batch,
+    items: usize,
+    bytes: usize,
+    hosts: BTreeSet<(String, String)>,
+}
+
+impl Cut {
+    fn cluster(&mut self, cluster: &ClusterId, part: ClusterBatch) {
+        let epoch = part.epoch;
+        for (key, stored) in part.upserts {
+            self.room_for(stored.packed.len());
+            self.part(cluster, epoch).upserts.insert(key, stored);
+        }
+        for (key, position) in part.removals {
+            self.room_for(0);
+            self.part(cluster, epoch).removals.insert(key, position);
+        }
+        self.part(cluster, epoch).durable_seq = part.durable_seq;
+    }
+
+    fn revision(&mut self, revision: HostRevision) {
+        let host = (revision.pool.to_string(), revision.host.to_string());
+        self.room_for(revision.body.as_ref().map_or(0, |body| body.encoded.len()));
+        if self.hosts.contains(&host) {
+            self.next();
+        }
+        self.hosts.insert(host);
+        self.filling.revisions.push(revision);
+    }
+
+    fn part(&mut self, cluster: &ClusterId, epoch: u64) -> &mut ClusterBatch {
+        let fresh = || ClusterBatch { epoch, ..ClusterBatch::default() };
+        self.filling.clusters.entry(cluster.clone()).or_insert_with(fresh)
+    }
+
+    fn room_for(&mut self, bytes: usize) {
+        if self.items + 1 > BATCH_ITEMS_MAX || (self.items > 0 && self.bytes + bytes > BATCH_BYTES_MAX) {
+            self.next();
+        }
+        self.items += 1;
+        self.bytes += bytes;
+    }
+
+    fn next(&mut self) {
+        self.done.push_back(std::mem::take(&mut self.filling));
+        (self.items, self.bytes) = (0, 0);
+        self.hosts.clear();
+    }
+
+    fn finish(mut self) -> VecDeque<Batch> {
+        if !self.filling.is_empty() {
+            self.next();
+        }
+        self.done
+    }
+}

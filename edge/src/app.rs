@@ -1,0 +1,188 @@
+//! Wiring: flags → the last good table → listeners and workers → the controllers. Any task that ends, ends the process.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use ipnet::IpNet;
+use prometheus_client::registry::Registry;
+use roadstead_proto::identity::Identity;
+use roadstead_proto::tls::TlsFiles;
+use roadstead_routing::endpoints::Locality;
+use roadstead_runtime::log::LogArgs;
+use roadstead_runtime::ready::Readiness;
+use roadstead_runtime::{log, observe, stop};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::health::Clock;
+use crate::last_good::StateDir;
+use crate::last_good::journal::Journal;
+use crate::last_good::writer::LastGood;
+use crate::listen::{self, Shared, WORKERS_MAX, Workers};
+use crate::observe::Metrics;
+use crate::observe::access::AccessLog;
+use crate::observe::status::SharedStatus;
+use crate::proxy::{Config, TrustedProxies};
+use crate::subscribe::client::{self, Controllers, Reports};
+use crate::subscribe::holdings::Holdings;
+use crate::subscribe::machine::{Introduction, Machine};
+use crate::table::{LiveTable, TableWriter};
+
+/// The flags of `roadstead-edge`. Each can also be given as an environment variable.
+#[derive(clap::Parser, Clone, Debug)]
+#[command(name = "roadstead-edge", version, about = "Forwards HTTP requests to the pods of many clusters")]
+pub struct Args {
+    /// A controller's address, `https://HOST:PORT`. Give it several times for several replicas: they are tried in turn.
+    #[arg(long, env = "ROADSTEAD_CONTROLLER", required = true, value_delimiter = ',', value_name = "URL")]
+    pub controller: Vec<String>,
+    /// The name to expect in the controller's certificate, where it is not the host of the address.
+    #[arg(long, env = "ROADSTEAD_CONTROLLER_NAME", value_name = "NAME")]
+    pub controller_name: Option<String>,
+    /// The edge's certificate chain, PEM. Its identity `pool/NAME/edge/ID` says which pool this edge serves.
+    #[arg(long, env = "ROADSTEAD_TLS_CERT", value_name = "FILE")]
+    pub tls_cert: PathBuf,
+    /// The private key of that certificate, PEM.
+    #[arg(long, env = "ROADSTEAD_TLS_KEY", value_name = "FILE")]
+    pub tls_key: PathBuf,
+    /// The authority that signed the controller's certificate, PEM.
+    #[arg(long, env = "ROADSTEAD_TLS_CA", value_name = "FILE")]
+    pub tls_ca: PathBuf,
+    /// Where to accept HTTP requests.
+    #[arg(long, env = "ROADSTEAD_HTTP_LISTEN", default_value = "0.0.0.0:8080", value_name = "ADDR")]
+    pub http_listen: SocketAddr,
+    /// Where to keep the last good table. Each edge needs a directory of its own that outlives its restarts.
+    #[arg(long, env = "ROADSTEAD_STATE_DIR", value_name = "DIR")]
+    pub state_dir: PathBuf,
+    /// The region this edge is in; told to the controller.
+    #[arg(long, env = "ROADSTEAD_REGION", value_name = "REGION", default_value = "", hide_default_value = true)]
+    pub region: String,
+    /// The zone this edge is in: endpoints with hints for it are preferred. Without it hints are ignored.
+    #[arg(long, env = "ROADSTEAD_ZONE", value_name = "ZONE")]
+    pub zone: Option<String>,
+    /// Threads that serve requests. By default one per core.
+    #[arg(long, env = "ROADSTEAD_WORKERS", value_name = "N")]
+    pub workers: Option<NonZeroUsize>,
+    /// Networks of proxies in front of this edge whose X-Forwarded-* fields are believed, as CIDR. By default nobody's.
+    #[arg(long, env = "ROADSTEAD_TRUSTED_PROXIES", value_delimiter = ',', value_name = "CIDR")]
+    pub trusted_proxies: Vec<IpNet>,
+    /// Log every request. Off by default: at full load it costs more than the request.
+    #[arg(long, env = "ROADSTEAD_ACCESS_LOG")]
+    pub access_log: bool,
+    /// Where to serve /livez, /readyz, /metrics and /status. Loopback by default: in a pod, use 0.0.0.0:9702.
+    #[arg(long, env = "ROADSTEAD_OBSERVE_LISTEN", default_value = "127.0.0.1:9702", value_name = "ADDR")]
+    pub observe_listen: SocketAddr,
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// Runs until a signal.
+///
+/// # Errors
+/// If a flag, file or address cannot be used, or a task ends that should not.
+pub fn run(args: Args) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start a runtime")?;
+    runtime.block_on(async {
+        log::init(&args.log)?;
+        let stop = stop::on_signal().context("install signal handlers")?;
+        serve(args, stop).await
+    })
+}
+
+/// Runs until `stop`. Requests are served from the last good table before any controller is reached.
+///
+/// # Errors
+/// As [`run`].
+pub async fn serve(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
+    let Args {
+        controller,
+        controller_name,
+        tls_cert,
+        tls_key,
+        tls_ca,
+        http_listen,
+        state_dir,
+        region,
+        zone,
+        workers,
+        trusted_proxies,
+        access_log,
+        observe_listen,
+        log: _,
+    } = args;
+    let shown = tls_cert.display().to_string();
+    let tls = TlsFiles { certificate: tls_cert, key: tls_key, authority: tls_ca }.load()?;
+    let Identity::Edge { pool, edge } = tls.identity.clone() else {
+        bail!("--tls-cert {shown}: its identity is {}; an edge needs pool/NAME/edge/ID: roadstead-controller ca issue --identity pool/NAME/edge/ID", tls.identity);
+    };
+    let controllers = Controllers::new(&controller, controller_name.as_deref(), &tls)?;
+    let state_dir = StateDir::open(&state_dir)?;
+    let mut registry = Registry::default();
+    let metrics = Arc::new(Metrics::register(&mut registry));
+
+    let table = LiveTable::new();
+    let locality = Locality { zone: zone.as_deref().map(Arc::from), family: None };
+    let mut holdings = Holdings::new(pool.clone(), TableWriter::new(table.clone(), locality));
+    let last_good = load(&state_dir, &mut holdings, &metrics)?;
+
+    let observing = observe::bind("--observe-listen", observe_listen).await?;
+    let workers = workers.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
+    let listeners = listen::bind(http_listen, workers.min(WORKERS_MAX))?;
+    let access_log = if access_log { AccessLog::On } else { AccessLog::Off };
+    let config = Config { trusted_proxies: TrustedProxies::new(trusted_proxies), access_log, ..Config::default() };
+    let shared = Shared { table, clock: Clock::start(), config, metrics: metrics.clone(), stop: stop.clone() };
+    let workers = Workers::start(listeners, &shared).context("start worker threads")?;
+    tracing::info!("Edge {edge} of pool {pool} accepts requests on {http_listen}");
+
+    let introduction = Introduction {
+        edge: edge.clone(),
+        pool: pool.to_string(),
+        region,
+        zone: zone.unwrap_or_default(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    let machine = Machine::new(introduction, holdings, controllers.count(), rand::random());
+    let (readiness, status) = (Readiness::new(), SharedStatus::default());
+    let reports =
+        Reports { readiness: readiness.clone(), status: status.clone(), metrics, pool: pool.to_string(), edge };
+
+    let mut tasks: JoinSet<anyhow::Result<()>> = JoinSet::new();
+    let following = client::follow(machine, controllers, last_good, reports, stop.clone());
+    tasks.spawn(async { Ok(following.await) });
+    let probes = observe::serve(observing, Arc::new(registry), readiness, status.router(), stop.clone());
+    tasks.spawn(async { Ok(probes.await?) });
+    tasks.spawn(async { Ok(workers.ended().await?) });
+    until_stopped(tasks, stop).await
+}
+
+/// Reads what the last run left and starts the thread that keeps it up to date.
+fn load(state_dir: &StateDir, holdings: &mut Holdings, metrics: &Arc<Metrics>) -> anyhow::Result<LastGood> {
+    let directory = state_dir.path().display();
+    let (journal, replayed) =
+        Journal::open(state_dir.path()).with_context(|| format!("--state-dir {directory}: open the last good table"))?;
+    if replayed.bytes_lost > 0 {
+        tracing::warn!(bytes = replayed.bytes_lost, "The end of the last good table was damaged and is cut off");
+    }
+    holdings.replay(replayed);
+    if holdings.is_complete() {
+        tracing::info!(hosts = holdings.hosts(), backends = holdings.backends(), "Serving the last good table");
+    }
+    LastGood::start(journal, metrics.clone()).context("start a thread")
+}
+
+async fn until_stopped(mut tasks: JoinSet<anyhow::Result<()>>, stop: CancellationToken) -> anyhow::Result<()> {
+    let mut outcome = Ok(());
+    while let Some(ended) = tasks.join_next().await {
+        let ended = ended.context("run a task").and_then(|result| result);
+        if outcome.is_ok() {
+            outcome = match ended {
+                Ok(()) if !stop.is_cancelled() => Err(anyhow::anyhow!("a task ended unexpectedly")),
+                ended => ended,
+            };
+        }
+        stop.cancel();
+    }
+    outcome
+}

@@ -1,0 +1,182 @@
+//! The thread that writes the journal.
+//!
+//! Applied Updates → the journal, in order; durable within about a second. When a write fails or the disk cannot keep
+//! up, the journal on disk stays a consistent older table and nothing more is added to it, until a snapshot of
+//! everything held (asked for through [`LastGood::wants_snapshot`]) makes it complete again.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use roadstead_proto::wire;
+
+use super::journal::{Journal, JournalError};
+use crate::observe::Metrics;
+
+/// Updates waiting to be written. More means that the disk does not keep up: a snapshot follows then.
+const QUEUE_MAX: usize = 1_024;
+/// Between two syncs, at least.
+const SYNC_PERIOD: Duration = Duration::from_secs(1);
+/// After a failed write, before the next try.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// Everything held, as Updates in an order in which they can be applied.
+pub type Snapshot = Box<dyn Iterator<Item = wire::Update> + Send>;
+
+/// The handle of the writing thread.
+pub struct LastGood {
+    jobs: Option<SyncSender<Job>>,
+    state: Arc<State>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct State {
+    wants_snapshot: AtomicBool,
+    /// Updates are missing from the journal: nothing may be added to it before a snapshot.
+    incomplete: AtomicBool,
+}
+
+enum Job {
+    Append(wire::Update),
+    Rewrite(Snapshot),
+}
+
+impl LastGood {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// If the process cannot have another thread.
+    pub fn start(journal: Journal, metrics: Arc<Metrics>) -> std::io::Result<Self> {
+        let (jobs, queue) = sync_channel(QUEUE_MAX);
+        let state = Arc::new(State::default());
+        let writer = Writer { journal, metrics, state: state.clone(), unsynced_since: None, retry_at: None };
+        writer.report();
+        let thread = std::thread::Builder::new().name("last-good".to_owned()).spawn(move || writer.run(&queue))?;
+        Ok(Self { jobs: Some(jobs), state, thread: Some(thread) })
+    }
+
+    /// Adds an applied Update. Never blocks.
+    pub fn append(&self, update: wire::Update) {
+        if self.state.incomplete.load(Ordering::Acquire) {
+            return;
+        }
+        if let Some(Err(TrySendError::Full(_))) = self.jobs.as_ref().map(|jobs| jobs.try_send(Job::Append(update))) {
+            tracing::error!("The disk does not keep up with updates; the last good table stays as it is for now");
+            self.state.incomplete.store(true, Ordering::Release);
+            self.state.wants_snapshot.store(true, Ordering::Release);
+        }
+    }
+
+    /// Whether the journal should be rewritten: it is overgrown, or Updates are missing from it.
+    pub fn wants_snapshot(&self) -> bool {
+        self.state.wants_snapshot.load(Ordering::Acquire)
+    }
+
+    /// Replaces the journal by everything held. Never blocks; if the queue is full the wish stays.
+    pub fn rewrite(&self, snapshot: Snapshot) {
+        // Cleared before the job is queued: whatever fails later asks anew. Updates appended from now on come after
+        // the snapshot in the queue, so they may be written again.
+        self.state.wants_snapshot.store(false, Ordering::Release);
+        let sent = self.jobs.as_ref().map(|jobs| jobs.try_send(Job::Rewrite(snapshot)));
+        match sent {
+            Some(Ok(())) => self.state.incomplete.store(false, Ordering::Release),
+            _ => self.state.wants_snapshot.store(true, Ordering::Release),
+        }
+    }
+
+    /// Writes a last snapshot and waits until it is on disk. For a clean shutdown; blocks.
+    pub fn close(mut self, snapshot: Snapshot) {
+        if let Some(jobs) = self.jobs.take() {
+            // The thread has ended if this fails; it has said why.
+            drop(jobs.send(Job::Rewrite(snapshot)));
+        }
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("The thread that writes the last good table panicked");
+        }
+    }
+}
+
+struct Writer {
+    journal: Journal,
+    metrics: Arc<Metrics>,
+    state: Arc<State>,
+    unsynced_since: Option<Instant>,
+    /// Set while the journal is incomplete because of a failure.
+    retry_at: Option<Instant>,
+}
+
+impl Writer {
+    fn run(mut self, queue: &Receiver<Job>) {
+        loop {
+            match queue.recv_timeout(SYNC_PERIOD) {
+                Ok(Job::Append(update)) => self.append(&update),
+                Ok(Job::Rewrite(snapshot)) => self.rewrite(snapshot),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            if self.unsynced_since.is_some_and(|since| since.elapsed() >= SYNC_PERIOD) {
+                self.sync();
+            }
+            if self.retry_at.is_some_and(|at| Instant::now() >= at) {
+                self.retry_at = None;
+                self.state.wants_snapshot.store(true, Ordering::Release);
+            }
+            self.report();
+        }
+        self.sync();
+    }
+
+    fn append(&mut self, update: &wire::Update) {
+        if self.retry_at.is_some() {
+            return;
+        }
+        if let Err(error) = self.journal.append(update) {
+            self.fail(&error);
+            return;
+        }
+        self.unsynced_since.get_or_insert_with(Instant::now);
+        if self.journal.is_overgrown() {
+            self.state.wants_snapshot.store(true, Ordering::Release);
+        }
+    }
+
+    fn rewrite(&mut self, mut snapshot: Snapshot) {
+        match self.journal.rewrite(&mut snapshot) {
+            Ok(()) => {
+                self.unsynced_since = None;
+                self.retry_at = None;
+                // A write failed after this snapshot was queued, so what came later may have been left out.
+                if self.state.incomplete.load(Ordering::Acquire) {
+                    self.state.wants_snapshot.store(true, Ordering::Release);
+                }
+            }
+            Err(error) => self.fail(&error),
+        }
+    }
+
+    fn sync(&mut self) {
+        if self.unsynced_since.take().is_some()
+            && let Err(error) = self.journal.sync()
+        {
+            self.fail(&error);
+        }
+    }
+
+    /// From now on the journal misses something.
+    fn fail(&mut self, error: &JournalError) {
+        let error = error as &dyn std::error::Error;
+        tracing::error!(error, "Cannot write the last good table; serving goes on, a restart would find an older one");
+        self.metrics.last_good_failures.inc();
+        self.state.incomplete.store(true, Ordering::Release);
+        self.retry_at = Some(Instant::now() + RETRY_AFTER);
+    }
+
+    fn report(&self) {
+        self.metrics.last_good_bytes.set(i64::try_from(self.journal.bytes()).unwrap_or(i64::MAX));
+    }
+}

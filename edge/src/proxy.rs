@@ -1,0 +1,224 @@
+//! One request, from its head to the end of its response.
+//!
+//! Request of a client → admitted ([`admit`]) → matched against the table → headers rewritten ([`headers`]) →
+//! forwarded with retries ([`forward`]) → response streamed back ([`reply`]) or two connections joined ([`tunnel`]).
+//! A request sees one route from begin to end, whatever changes in the table meanwhile. Nothing here blocks, parses
+//! configuration or knows where it comes from.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderValue, Request, Response, StatusCode, Uri, Version, header};
+use hyper::body::Incoming;
+use prometheus_client::metrics::counter::Counter;
+use roadstead_routing::lookup;
+use tokio_util::task::TaskTracker;
+
+use crate::health::Clock;
+use crate::listen::Client;
+use crate::observe::access::{AccessLog, Entry};
+use crate::observe::{Metrics, StatusLabel};
+use crate::table::LiveTable;
+use crate::upstream::{Pool, Progress};
+
+mod admit;
+mod forward;
+mod headers;
+mod reply;
+mod tunnel;
+
+pub use headers::TrustedProxies;
+pub use reply::ResponseBody;
+
+use admit::{Admitted, Closing};
+use forward::{Answer, Outgoing};
+use reply::{Completion, Problem};
+
+/// How long an endpoint may take to accept a connection.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long an endpoint may take from the last byte of a request to the head of its response.
+pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
+/// What `Server` says when the backend sets none.
+const SERVER: HeaderValue = HeaderValue::from_static("roadstead");
+
+/// What can be set about forwarding.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub connect_timeout: Duration,
+    pub response_timeout: Duration,
+    pub trusted_proxies: TrustedProxies,
+    pub access_log: AccessLog,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            connect_timeout: CONNECT_TIMEOUT,
+            response_timeout: RESPONSE_TIMEOUT,
+            trusted_proxies: TrustedProxies::default(),
+            access_log: AccessLog::Off,
+        }
+    }
+}
+
+/// What all requests of one worker share.
+pub struct Proxy {
+    table: Arc<LiveTable>,
+    pool: Rc<Pool>,
+    clock: Clock,
+    config: Config,
+    metrics: Arc<Metrics>,
+    /// By status class, resolved once: looking a label up takes a lock.
+    requests: [Counter; 5],
+    /// Tunnels, which outlive the request that opened them.
+    tasks: TaskTracker,
+}
+
+impl Proxy {
+    pub fn new(table: Arc<LiveTable>, clock: Clock, config: Config, metrics: Arc<Metrics>, tasks: TaskTracker) -> Self {
+        let classes = [100, 200, 300, 400, 500].map(|code| StatusCode::from_u16(code).expect("a valid status code"));
+        let requests = classes.map(|status| metrics.requests.get_or_create_owned(&StatusLabel::of(status)));
+        let pool = Pool::new(config.connect_timeout, metrics.clone());
+        Self { table, pool, clock, config, metrics, requests, tasks }
+    }
+
+    pub fn pool(&self) -> &Rc<Pool> {
+        &self.pool
+    }
+
+    pub fn trusts(&self, peer: SocketAddr) -> bool {
+        self.config.trusted_proxies.contains(peer.ip())
+    }
+
+    /// Answers one request. Every failure is an answer too.
+    pub async fn handle(&self, client: Rc<Client>, request: Request<Incoming>) -> Response<ResponseBody> {
+        client.head_complete();
+        let mut completion = Completion::begin(self, client.clone(), &request);
+        let mut closing = Closing::KeepAlive;
+        let answered = match admit::admit(&request, &client) {
+            Ok(admitted) => {
+                closing = admitted.closing;
+                self.route(&client, request, &admitted, &mut completion).await
+            }
+            Err(problem) => {
+                self.metrics.requests_refused.inc();
+                Err(problem)
+            }
+        };
+        let mut response = match answered {
+            Ok(response) => response.map(|body| body.until_end(completion)),
+            Err(problem) => {
+                let mut response = problem.response();
+                if problem.is_refusal() {
+                    closing = Closing::Close;
+                }
+                completion.status(response.status());
+                response.body_mut().complete_with(completion);
+                response
+            }
+        };
+        if closing == Closing::Close {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+
+    async fn route(
+        &self,
+        client: &Client,
+        request: Request<Incoming>,
+        admitted: &Admitted,
+        completion: &mut Completion,
+    ) -> Result<Response<reply::Streaming>, Problem> {
+        if !self.table.is_complete() {
+            return Err(Problem::NoTable);
+        }
+        let path = lookup::request_path(request.uri().path());
+        let found = self.table.find(&admitted.host, &path).ok_or(Problem::NotFound)?;
+        drop(path);
+        self.exchange(client, request, admitted, (found.route(), completion)).await
+    }
+
+    /// Sends the request to an endpoint of the route and turns its answer into ours.
+    async fn exchange(
+        &self,
+        client: &Client,
+        mut request: Request<Incoming>,
+        admitted: &Admitted,
+        (route, completion): (&crate::table::LiveRoute, &mut Completion),
+    ) -> Result<Response<reply::Streaming>, Problem> {
+        let upgrade = headers::upgrade(&request);
+        let client_side = upgrade.as_ref().map(|_| hyper::upgrade::on(&mut request));
+        let (mut parts, body) = request.into_parts();
+        let is_http_11 = parts.version == Version::HTTP_11;
+        parts.version = Version::HTTP_11;
+        parts.uri = origin_form(&parts.uri);
+        headers::strip_hop_by_hop(&mut parts.headers);
+        headers::set_forwarded(&mut parts.headers, client, admitted, &self.config.trusted_proxies);
+        completion.request_id(&parts.headers);
+        if let Some(protocol) = upgrade.filter(|_| is_http_11) {
+            headers::set_upgrade(&mut parts.headers, protocol);
+        }
+
+        let progress = Progress::start();
+        let outgoing = Outgoing::new(parts, body, &progress);
+        let answer = self.forward(route, outgoing, &progress).await;
+        completion.forwarded(route, &answer);
+        let Answer { mut response, lease, .. } = answer.map_err(|failed| failed.problem)?;
+        completion.status(response.status());
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            let client_side = client_side.ok_or(Problem::BadResponse)?;
+            return Ok(self.switch(client_side, response));
+        }
+        let idle_for = headers::keep_alive_timeout(response.headers());
+        headers::strip_hop_by_hop(response.headers_mut());
+        response.headers_mut().entry(header::SERVER).or_insert(SERVER);
+        *response.version_mut() = Version::HTTP_11;
+        Ok(response.map(|body| reply::Streaming::pooled(body, lease, self.pool.clone(), idle_for)))
+    }
+
+    /// Answers 101 and joins the two connections once both sides have switched.
+    fn switch(
+        &self,
+        client_side: hyper::upgrade::OnUpgrade,
+        mut response: Response<Incoming>,
+    ) -> Response<reply::Streaming> {
+        let upstream_side = hyper::upgrade::on(&mut response);
+        let tunnels = self.metrics.tunnels.clone();
+        self.tasks.spawn_local(tunnel::join(client_side, upstream_side, tunnels));
+        let protocol = response.headers().get(header::UPGRADE).cloned();
+        headers::strip_hop_by_hop(response.headers_mut());
+        if let Some(protocol) = protocol {
+            headers::set_upgrade(response.headers_mut(), protocol);
+        }
+        response.map(|body| reply::Streaming::unpooled(body))
+    }
+}
+
+/// The request target as an origin server expects it: path and query as the client wrote them.
+fn origin_form(uri: &Uri) -> Uri {
+    if uri.authority().is_none() {
+        return uri.clone();
+    }
+    let path_and_query = uri.path_and_query().map_or("/", |it| it.as_str());
+    path_and_query.parse().unwrap_or_else(|_| uri.clone())
+}
+
+impl Completion {
+    /// Reads from the request what the access log will say, if there is one.
+    fn begin(proxy: &Proxy, client: Rc<Client>, request: &Request<Incoming>) -> Self {
+        let entry = (proxy.config.access_log == AccessLog::On).then(|| {
+            let host = request.headers().get(header::HOST);
+            Box::new(Entry {
+                client: client.peer.ip().to_canonical().to_string(),
+                method: request.method().to_string(),
+                host: host.map(|host| String::from_utf8_lossy(host.as_bytes()).into_owned()).unwrap_or_default(),
+                target: request.uri().to_string(),
+                ..Entry::default()
+            })
+        });
+        Completion::new(client, proxy.requests.clone(), entry)
+    }
+}

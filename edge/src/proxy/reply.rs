@@ -1,0 +1,240 @@
+//! Responses on their way to the client: an endpoint's, streamed, or our own when there is none.
+//!
+//! Our own say which of our reasons applies and nothing about addresses. A streamed body gives its connection back to
+//! the pool at its end and drops it when it is abandoned.
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, Bytes};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use prometheus_client::metrics::counter::Counter;
+
+use super::forward::{Answer, Failed};
+use super::{SERVER, headers};
+use crate::listen::Client;
+use crate::observe::access::Entry;
+use crate::table::LiveRoute;
+use crate::upstream::{Lease, Pool};
+
+/// Why the edge answers itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Problem {
+    /// The request is refused for what it is.
+    Bad(&'static str),
+    Method,
+    /// There is no table yet.
+    NoTable,
+    NotFound,
+    /// A route without anything that can serve it (rules S-11, M-1): 503, or 404.
+    Unserved(u16),
+    Unreached,
+    Lost,
+    BadResponse,
+    Timeout,
+}
+
+impl Problem {
+    /// Whether the client is at fault; its connection is closed then, since it may mean something else by its bytes.
+    pub(super) fn is_refusal(self) -> bool {
+        matches!(self, Problem::Bad(_) | Problem::Method)
+    }
+
+    pub(super) fn response(self) -> Response<ResponseBody> {
+        let status = self.status();
+        let text = format!("{} {}\n", status.as_u16(), self.text());
+        let body = ResponseBody::Own { body: Full::new(text.into()), completion: None };
+        let mut response = Response::new(body);
+        *response.status_mut() = status;
+        response.headers_mut().insert(header::SERVER, SERVER);
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        response
+    }
+
+    fn status(self) -> StatusCode {
+        match self {
+            Problem::Bad(_) => StatusCode::BAD_REQUEST,
+            Problem::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Problem::NotFound | Problem::Unserved(404) => StatusCode::NOT_FOUND,
+            Problem::NoTable | Problem::Unserved(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Problem::Unreached | Problem::Lost | Problem::BadResponse => StatusCode::BAD_GATEWAY,
+            Problem::Timeout => StatusCode::GATEWAY_TIMEOUT,
+        }
+    }
+
+    fn text(self) -> &'static str {
+        match self {
+            Problem::Bad(reason) => reason,
+            Problem::Method => "this method is not forwarded",
+            Problem::NoTable => "this edge has no routes yet",
+            Problem::NotFound => "no route for this host and path",
+            Problem::Unserved(404) => "the route leads to a resource that cannot be served",
+            Problem::Unserved(_) => "no endpoint is available for this route",
+            Problem::Unreached => "no endpoint accepted the connection",
+            Problem::Lost => "the endpoint closed the connection before it answered",
+            Problem::BadResponse => "the endpoint's answer is not valid HTTP",
+            Problem::Timeout => "the endpoint did not answer in time",
+        }
+    }
+}
+
+/// What the client is sent.
+pub enum ResponseBody {
+    Own { body: Full<Bytes>, completion: Option<Completion> },
+    Endpoint { body: Streaming, completion: Completion },
+}
+
+/// An endpoint's body, with the connection it comes over.
+pub struct Streaming {
+    body: Incoming,
+    /// `None` once the connection was given back, or if it must not be.
+    lease: Option<(Lease, Rc<Pool>)>,
+    idle_for: Option<Duration>,
+}
+
+/// Notes the end of a request, however it ends: counts it, logs it, and lets the connection wait for the next.
+pub struct Completion {
+    client: Rc<Client>,
+    requests: [Counter; 5],
+    entry: Option<Box<Entry>>,
+    begun: Instant,
+    status: StatusCode,
+    bytes: u64,
+    complete: bool,
+}
+
+impl Streaming {
+    pub(super) fn pooled(body: Incoming, lease: Lease, pool: Rc<Pool>, idle_for: Option<Duration>) -> Self {
+        let mut streaming = Self { body, lease: Some((lease, pool)), idle_for };
+        if streaming.body.is_end_stream() {
+            streaming.give_back();
+        }
+        streaming
+    }
+
+    pub(super) fn unpooled(body: Incoming) -> Self {
+        Self { body, lease: None, idle_for: None }
+    }
+
+    pub(super) fn until_end(self, mut completion: Completion) -> ResponseBody {
+        completion.complete = self.body.is_end_stream();
+        ResponseBody::Endpoint { body: self, completion }
+    }
+
+    fn give_back(&mut self) {
+        if let Some((lease, pool)) = self.lease.take() {
+            pool.give_back(lease, self.idle_for);
+        }
+    }
+
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        match &polled {
+            Poll::Ready(None) => self.give_back(),
+            // A server stops polling when the announced length was sent, so the end is noticed here.
+            Poll::Ready(Some(Ok(_))) if self.body.is_end_stream() => self.give_back(),
+            Poll::Ready(Some(Err(_))) => self.lease = None,
+            Poll::Ready(Some(Ok(_))) | Poll::Pending => {}
+        }
+        polled
+    }
+}
+
+impl ResponseBody {
+    pub(super) fn complete_with(&mut self, with: Completion) {
+        if let ResponseBody::Own { completion, .. } = self {
+            *completion = Some(with);
+        }
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let (polled, at_end, completion) = match self.get_mut() {
+            ResponseBody::Own { body, completion } => {
+                let polled = Pin::new(&mut *body).poll_frame(cx).map_err(|never| match never {});
+                (polled, body.is_end_stream(), completion.as_mut())
+            }
+            ResponseBody::Endpoint { body, completion } => {
+                let polled = body.poll_frame(cx);
+                (polled, body.body.is_end_stream(), Some(completion))
+            }
+        };
+        if let (Poll::Ready(frame), Some(completion)) = (&polled, completion) {
+            completion.complete = at_end || frame.is_none();
+            if let Some(Ok(frame)) = frame {
+                completion.bytes += frame.data_ref().map_or(0, |data| data.remaining() as u64);
+            }
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            ResponseBody::Own { body, .. } => body.is_end_stream(),
+            ResponseBody::Endpoint { body, .. } => body.body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            ResponseBody::Own { body, .. } => body.size_hint(),
+            ResponseBody::Endpoint { body, .. } => body.body.size_hint(),
+        }
+    }
+}
+
+impl Completion {
+    pub(super) fn new(client: Rc<Client>, requests: [Counter; 5], entry: Option<Box<Entry>>) -> Self {
+        let status = StatusCode::INTERNAL_SERVER_ERROR;
+        Self { client, requests, entry, begun: Instant::now(), status, bytes: 0, complete: false }
+    }
+
+    pub(super) fn status(&mut self, status: StatusCode) {
+        self.status = status;
+    }
+
+    pub(super) fn request_id(&mut self, headers: &HeaderMap) {
+        if let Some(entry) = &mut self.entry {
+            let id = headers.get(headers::X_REQUEST_ID).and_then(|id| id.to_str().ok());
+            id.unwrap_or_default().clone_into(&mut entry.request_id);
+        }
+    }
+
+    pub(super) fn forwarded(&mut self, route: &LiveRoute, outcome: &Result<Answer, Failed>) {
+        let Some(entry) = &mut self.entry else { return };
+        match outcome {
+            Ok(answer) => {
+                entry.attempts = answer.attempts;
+                entry.cluster = route.clusters[answer.cluster].cluster.to_string();
+                entry.endpoint = answer.lease.endpoint.address.to_string();
+            }
+            Err(failed) => entry.attempts = failed.attempts,
+        }
+    }
+}
+
+impl Drop for Completion {
+    fn drop(&mut self) {
+        self.client.request_ended();
+        let class = usize::from(self.status.as_u16() / 100).clamp(1, self.requests.len());
+        self.requests[class - 1].inc();
+        if let Some(mut entry) = self.entry.take() {
+            entry.status = self.status.as_u16();
+            entry.response_bytes = self.bytes;
+            entry.duration = self.begun.elapsed();
+            entry.complete = self.complete;
+            entry.log();
+        }
+    }
+}

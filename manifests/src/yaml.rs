@@ -1,0 +1,89 @@
+//! Manifest files: YAML or JSON of several documents → the objects routing reads, in file order.
+//!
+//! Other kinds (Deployments, ConfigMaps) are passed over in silence, `kind: List` is opened, a missing namespace is
+//! `default` as for `kubectl`. One document that cannot be read does not hide the others.
+
+use roadstead_routing::finding::{Code, Severity};
+use roadstead_routing::id::Kind;
+use serde_json::{Value, json};
+
+use crate::decode::{Converted, decode};
+use crate::problem::Problem;
+
+/// Reads every document of `text`.
+///
+/// # Errors
+/// Per object: [`Code::MalformedObject`] if a document is no YAML (then without an object), or not of its kind's shape.
+pub fn from_yaml(text: &str) -> Vec<Result<Converted, Problem>> {
+    let mut results = Vec::new();
+    for (line, document) in documents(text) {
+        match serde_saphyr::from_str::<Value>(&document) {
+            Ok(value) => objects(value, &mut results),
+            Err(error) => results.push(Err(unreadable(line, &error.to_string()))),
+        }
+    }
+    results
+}
+
+/// The documents of a stream and the line each begins at. A line that begins with `---` can be nothing else than a
+/// separator, so splitting by lines is exact, and an error in one document stays there.
+fn documents(text: &str) -> Vec<(usize, String)> {
+    let mut documents = vec![(1, String::new())];
+    for (index, line) in text.lines().enumerate() {
+        let separator = line.strip_prefix("---").filter(|rest| rest.is_empty() || rest.starts_with([' ', '\t']));
+        let content = match separator {
+            Some(rest) => {
+                documents.push((index + 1, String::new()));
+                rest
+            }
+            None => line,
+        };
+        if let Some((_, document)) = documents.last_mut() {
+            document.push_str(content);
+            document.push('\n');
+        }
+    }
+    let blank = |document: &str| document.lines().all(|line| line.trim().is_empty() || line.trim().starts_with('#'));
+    documents.retain(|(_, document)| !blank(document));
+    documents
+}
+
+fn objects(mut value: Value, results: &mut Vec<Result<Converted, Problem>>) {
+    if value["kind"] == "List" {
+        if let Some(Value::Array(items)) = value.get_mut("items").map(Value::take) {
+            items.into_iter().for_each(|item| object(item, results));
+        }
+        return;
+    }
+    object(value, results);
+}
+
+fn object(mut value: Value, results: &mut Vec<Result<Converted, Problem>>) {
+    let Some(kind) = kind_of(&value) else { return };
+    if kind != Kind::IngressClass
+        && let Some(Value::Object(metadata)) = value.get_mut("metadata")
+    {
+        metadata.entry("namespace").or_insert_with(|| json!("default"));
+    }
+    results.push(decode(kind, value));
+}
+
+fn kind_of(value: &Value) -> Option<Kind> {
+    match (value.get("apiVersion")?.as_str()?, value.get("kind")?.as_str()?) {
+        ("networking.k8s.io/v1", "IngressClass") => Some(Kind::IngressClass),
+        ("networking.k8s.io/v1", "Ingress") => Some(Kind::Ingress),
+        ("v1", "Service") => Some(Kind::Service),
+        ("discovery.k8s.io/v1", "EndpointSlice") => Some(Kind::EndpointSlice),
+        _ => None,
+    }
+}
+
+fn unreadable(line: usize, why: &str) -> Problem {
+    Problem {
+        object: None,
+        code: Code::MalformedObject,
+        severity: Severity::Error,
+        message: format!("the document that begins at line {line} cannot be read: {}", why.replace('\n', "; ")),
+        remedy: "Correct the YAML.".to_owned(),
+    }
+}

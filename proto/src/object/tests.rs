@@ -1,0 +1,114 @@
+use super::*;
+
+fn meta() -> Meta {
+    Meta {
+        uid: "u-1".into(),
+        resource_version: "17".into(),
+        generation: 3,
+        created_at: 1_700_000_000,
+        last_manager: "argocd".into(),
+    }
+}
+
+fn ingress() -> Ingress {
+    let service = |port| IngressBackend::Service { name: "web".into(), port };
+    let path = |path: &str, path_type, backend| IngressPath { path: path.into(), path_type, backend };
+    Ingress {
+        name: ObjectName::new("shop", "web"),
+        meta: meta(),
+        class_name: Some("roadstead".into()),
+        annotations: [("roadstead.dev/x".into(), "y".into())].into(),
+        default_backend: Some(IngressBackend::Resource { kind: "Bucket".into(), name: "b".into() }),
+        rules: vec![
+            IngressRule {
+                host: "a.example.com".into(),
+                paths: Some(vec![
+                    path("/", PathType::Prefix, service(Some(PortRef::Number(80)))),
+                    path("/x", PathType::Exact, service(Some(PortRef::Name("http".into())))),
+                    path("", PathType::ImplementationSpecific, service(None)),
+                    path("/bad", PathType::Prefix, IngressBackend::Invalid),
+                ]),
+            },
+            IngressRule { host: "".into(), paths: None },
+        ],
+        tls: vec![IngressTls { hosts: vec!["a.example.com".into()], secret_name: "s".into() }],
+    }
+}
+
+fn slice() -> EndpointSlice {
+    EndpointSlice {
+        name: ObjectName::new("shop", "web-1"),
+        meta: meta(),
+        service: "web".into(),
+        address_type: AddressType::Ipv6,
+        ports: vec![SlicePort { name: "http".into(), port: Some(8080), ..SlicePort::default() }, SlicePort::default()],
+        endpoints: vec![SliceEndpoint {
+            address: "fd00::1".parse().unwrap(),
+            ready: Some(false),
+            serving: None,
+            terminating: Some(true),
+            zone: Some("a".into()),
+            for_zones: vec!["a".into(), "b".into()],
+        }],
+    }
+}
+
+#[test]
+fn every_kind_survives_the_wire() {
+    let service = Service {
+        name: ObjectName::new("shop", "web"),
+        meta: meta(),
+        service_type: ServiceType::ExternalName,
+        external_name: "db.example.org".into(),
+        ports: vec![ServicePort {
+            name: "http".into(),
+            port: 80,
+            node_port: 30080,
+            protocol: Protocol::Udp,
+            app_protocol: Some("kubernetes.io/h2c".into()),
+        }],
+    };
+    let class = IngressClass {
+        name: "roadstead".into(),
+        meta: meta(),
+        controller: "roadstead.dev/ingress".into(),
+        parameters: Some(ClassParameters { api_group: "g".into(), kind: "Pool".into(), name: "internal".into() }),
+    };
+    for object in [
+        Object::IngressClass(Arc::new(class)),
+        Object::Ingress(Arc::new(ingress())),
+        Object::Service(Arc::new(service)),
+        Object::EndpointSlice(Arc::new(slice())),
+    ] {
+        assert_eq!(from_wire(to_wire(&object)), Ok(object.clone()));
+        assert_eq!(key_parse(&key_text(&object.key())), Some(object.key()));
+    }
+}
+
+#[test]
+fn limits_are_enforced_where_an_object_enters() {
+    let mut too_many = slice();
+    too_many.endpoints = vec![too_many.endpoints[0].clone(); limit::ENDPOINTS_PER_SLICE_MAX + 1];
+    let error = from_wire(to_wire(&Object::EndpointSlice(Arc::new(too_many)))).unwrap_err();
+    assert_eq!(error, ObjectError::TooMany { field: "endpoints", found: 1001, max: 1000 });
+
+    let mut too_many = ingress();
+    let paths = too_many.rules[0].paths.as_mut().unwrap();
+    *paths = vec![paths[0].clone(); limit::PATHS_PER_INGRESS_MAX + 1];
+    assert!(matches!(
+        from_wire(to_wire(&Object::Ingress(Arc::new(too_many)))),
+        Err(ObjectError::TooMany { field: "spec.rules[].http.paths", .. })
+    ));
+}
+
+#[test]
+fn rubbish_names_the_field() {
+    let mut object = to_wire(&Object::EndpointSlice(Arc::new(slice())));
+    if let Some(wire::object::Spec::EndpointSlice(slice)) = &mut object.spec {
+        slice.endpoints[0].address = vec![1, 2, 3];
+    }
+    assert_eq!(from_wire(object).unwrap_err().to_string(), "address has a value that is not allowed: 3 bytes");
+    assert_eq!(from_wire(wire::Object::default()), Err(ObjectError::Missing { field: "name" }));
+    let unnamed = wire::Object { name: "x".into(), ..wire::Object::default() };
+    assert_eq!(from_wire(unnamed), Err(ObjectError::UnknownSpec));
+}

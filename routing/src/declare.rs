@@ -1,0 +1,292 @@
+//! One Ingress into what it declares (rules S-2, S-7, S-13 to S-17, I-3, I-9).
+//!
+//! Ingress → entries by host, defaults, findings. Looks at nothing but the Ingress itself, so it runs once when the
+//! Ingress changes. A bad entry is skipped with a finding and the rest is kept; an Ingress never fails as a whole.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::finding::{Code, Finding, Severity};
+use crate::id::{ClusterId, HostKey, Kind, ObjectKey, ObjectName, PortRef};
+use crate::limit;
+use crate::lookup;
+use crate::object::{Ingress, IngressBackend, IngressPath, IngressRule, PathType};
+use crate::rules::{self, Rule};
+use crate::table::PathMatch;
+
+mod annotations;
+
+use annotations::PathSyntax;
+
+/// What one Ingress declares, ready to be merged with others.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Declared {
+    /// Sorted by host, then in spec order.
+    entries: Vec<Entry>,
+    /// Hosts of the rules, also of those without paths (rule S-13). Sorted.
+    pub hosts: Vec<HostKey>,
+    /// `spec.defaultBackend`.
+    pub default: Option<NamedBackend>,
+    /// No rules: such an Ingress is asked first for a catch-all (rule S-12).
+    pub rules_free: bool,
+    notes: Vec<Note>,
+}
+
+/// One path of one host.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Entry {
+    pub host: HostKey,
+    pub path_type: PathType,
+    /// As written, with `/` for the empty path: part of the entry's identity (rule I-1).
+    pub written: Arc<str>,
+    /// Canonical (rule M-1).
+    pub path: PathMatch,
+    pub backend: NamedBackend,
+    /// Position in the spec, over all rules.
+    pub order: usize,
+}
+
+/// A backend as the Ingress names it; its namespace is the Ingress's (rule I-3).
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum NamedBackend {
+    Port {
+        name: Arc<str>,
+        port: PortRef,
+    },
+    Resource,
+    /// Names no usable service; the slot is kept (rule S-11).
+    Nothing,
+}
+
+/// A finding about the Ingress that declares it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Note {
+    code: Code,
+    severity: Severity,
+    message: String,
+    remedy: &'static str,
+}
+
+impl Declared {
+    /// The entries of one host, in spec order.
+    pub fn entries(&self, host: &HostKey) -> &[Entry] {
+        let start = self.entries.partition_point(|entry| entry.host < *host);
+        let length = self.entries[start..].partition_point(|entry| entry.host == *host);
+        &self.entries[start..start + length]
+    }
+
+    /// Every Service port this Ingress refers to. May repeat.
+    pub fn service_ports(&self) -> impl Iterator<Item = (&Arc<str>, &PortRef)> {
+        let backends = self.entries.iter().map(|entry| &entry.backend).chain(&self.default);
+        backends.filter_map(|backend| match backend {
+            NamedBackend::Port { name, port } => Some((name, port)),
+            NamedBackend::Resource | NamedBackend::Nothing => None,
+        })
+    }
+
+    /// The findings of the Ingress alone, at most [`limit::FINDINGS_PER_OBJECT_MAX`].
+    pub fn findings(&self, cluster: &ClusterId, ingress: &ObjectName) -> Vec<Finding> {
+        let object = ObjectKey { kind: Kind::Ingress, name: ingress.clone() };
+        let finding = |note: &Note| Finding {
+            cluster: cluster.clone(),
+            object: Some(object.clone()),
+            code: note.code,
+            severity: note.severity,
+            message: note.message.clone(),
+            remedy: note.remedy.to_owned(),
+        };
+        self.notes.iter().map(finding).collect()
+    }
+
+    fn note(&mut self, code: Code, severity: Severity, message: String, remedy: &'static str) {
+        if self.notes.len() < limit::FINDINGS_PER_OBJECT_MAX {
+            self.notes.push(Note { code, severity, message, remedy });
+        }
+    }
+}
+
+/// Reads one Ingress. Whether it is managed is not asked here.
+pub fn declare(ingress: &Ingress) -> Declared {
+    let mut declared = Declared { rules_free: ingress.rules.is_empty(), ..Declared::default() };
+    let syntax = annotations::read(ingress, &mut declared);
+    let mut paths_left = limit::PATHS_PER_INGRESS_MAX;
+    for rule in &ingress.rules {
+        if paths_left == 0 {
+            let message = format!("only the first {} paths of the Ingress are served", limit::PATHS_PER_INGRESS_MAX);
+            declared.note(Code::TooManyPaths, Severity::Warning, message, "Split the Ingress into several.");
+            break;
+        }
+        declare_rule(rule, syntax, &mut paths_left, &mut declared);
+    }
+    if let Some(backend) = &ingress.default_backend {
+        declared.default = Some(declare_backend(backend, "the default backend", &mut declared));
+    }
+    if ingress.rules.is_empty() && ingress.default_backend.is_none() {
+        let remedy = "Add rules or spec.defaultBackend.";
+        declared.note(Code::EmptyIngress, Severity::Error, "it has neither rules nor a default backend".into(), remedy);
+    }
+    if !rules::on(Rule::BadEntrySkippedAlone) && !declared.notes.is_empty() {
+        declared.entries.clear();
+    }
+    finish(declared)
+}
+
+/// Puts everything in order and marks findings of an Ingress that declares nothing at all as errors.
+fn finish(mut declared: Declared) -> Declared {
+    // Entries are made in spec order and the sort is stable.
+    declared.entries.sort_by(|a, b| a.host.cmp(&b.host));
+    declared.hosts.sort();
+    declared.hosts.dedup();
+    if declared.hosts.is_empty() && declared.default.is_none() {
+        for note in declared.notes.iter_mut().filter(|note| note.severity == Severity::Warning) {
+            note.severity = Severity::Error;
+        }
+    }
+    declared.entries.shrink_to_fit();
+    declared.hosts.shrink_to_fit();
+    declared.notes.shrink_to_fit();
+    declared
+}
+
+fn declare_rule(rule: &IngressRule, syntax: PathSyntax, paths_left: &mut usize, declared: &mut Declared) {
+    let Some(host) = rule_host(&rule.host) else {
+        let message = format!("host {:?} is neither a DNS name nor a wildcard of one label", shortened(&rule.host));
+        let remedy = "Use a lower-case DNS name or *. and a DNS name, without port.";
+        return declared.note(Code::InvalidHost, Severity::Warning, message, remedy);
+    };
+    if rule.paths.is_some() || rules::on(Rule::NoPathsDeclaresHost) {
+        declared.hosts.push(host.clone());
+    }
+    let paths = rule.paths.as_deref().unwrap_or_default();
+    // A rule without paths counts as well, or their number would have no limit.
+    let allowed = paths.len().max(1).min(*paths_left);
+    *paths_left -= allowed;
+    for path in paths.iter().take(allowed) {
+        if let Some(entry) = declare_path(&host, path, syntax, declared) {
+            declared.entries.push(entry);
+        }
+    }
+    if allowed < paths.len() {
+        let message = format!("only the first {} paths of the Ingress are served", limit::PATHS_PER_INGRESS_MAX);
+        declared.note(Code::TooManyPaths, Severity::Warning, message, "Split the Ingress into several.");
+    }
+}
+
+/// Rule S-2: a lower-case DNS name, `*.` and one, or nothing. `None`: invalid.
+fn rule_host(host: &str) -> Option<HostKey> {
+    if host.is_empty() {
+        return Some(HostKey::Any);
+    }
+    match host.strip_prefix("*.") {
+        Some(suffix) => is_dns_name(suffix).then(|| HostKey::Wildcard(suffix.into())),
+        None => (is_dns_name(host) && host.parse::<IpAddr>().is_err()).then(|| HostKey::Exact(host.into())),
+    }
+}
+
+/// DNS-1123 subdomain, as the API server checks it.
+fn is_dns_name(name: &str) -> bool {
+    let alphanumeric = |byte: Option<&u8>| byte.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    let is_label = |label: &str| {
+        let bytes = label.as_bytes();
+        let inner = bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-');
+        label.len() <= 63 && inner && alphanumeric(bytes.first()) && alphanumeric(bytes.last())
+    };
+    name.len() <= 253 && name.split('.').all(is_label)
+}
+
+fn declare_path(host: &HostKey, path: &IngressPath, syntax: PathSyntax, declared: &mut Declared) -> Option<Entry> {
+    let empty_is_root = path.path_type == PathType::ImplementationSpecific && rules::on(Rule::EmptyPathIsRoot);
+    let written = if path.path.is_empty() && empty_is_root { "/".into() } else { path.path.clone() };
+    let is_pattern = syntax == PathSyntax::Regex
+        && (path.path_type == PathType::ImplementationSpecific || !rules::on(Rule::RegexOnlyImpl));
+    let canonical = if is_pattern { pattern(&written) } else { literal(path.path_type, &written) };
+    let canonical = match canonical {
+        Ok(canonical) => canonical,
+        Err((code, why)) => {
+            let message = format!("path {:?} of host {host}: {why}; the entry is skipped", shortened(&path.path));
+            declared.note(code, Severity::Warning, message, "Correct the path.");
+            return None;
+        }
+    };
+    let place = format!("path {written} of host {host}");
+    let backend = declare_backend(&path.backend, &place, declared);
+    if backend == NamedBackend::Nothing && !rules::on(Rule::SlotKept) {
+        return None;
+    }
+    let order = declared.entries.len();
+    Some(Entry { host: host.clone(), path_type: path.path_type, written, path: canonical, backend, order })
+}
+
+fn pattern(written: &Arc<str>) -> Result<PathMatch, (Code, String)> {
+    check_length(written)?;
+    lookup::compile(written).map_err(|error| (Code::InvalidRegex, error.to_string()))?;
+    Ok(PathMatch::Regex(written.clone()))
+}
+
+/// An Exact or Prefix path, or an ImplementationSpecific one without patterns, which is a prefix (rule S-7).
+fn literal(path_type: PathType, written: &Arc<str>) -> Result<PathMatch, (Code, String)> {
+    check_length(written)?;
+    check_literal(written).map_err(|why| (Code::InvalidPath, why))?;
+    let decoded: Arc<str> = if rules::on(Rule::DecodedRulePaths) && written.contains('%') {
+        lookup::rule_path(written).into()
+    } else {
+        written.clone()
+    };
+    check_literal(&decoded).map_err(|why| (Code::InvalidPath, why))?;
+    Ok(match path_type {
+        PathType::Exact => PathMatch::Exact(decoded),
+        PathType::Prefix | PathType::ImplementationSpecific => match decoded.strip_suffix('/') {
+            Some(canonical) if rules::on(Rule::CanonicalSlash) => PathMatch::Prefix(canonical.into()),
+            _ => PathMatch::Prefix(decoded),
+        },
+    })
+}
+
+fn check_length(written: &str) -> Result<(), (Code, String)> {
+    if written.len() <= limit::PATH_BYTES_MAX {
+        return Ok(());
+    }
+    Err((Code::InvalidPath, format!("it is longer than {} bytes", limit::PATH_BYTES_MAX)))
+}
+
+/// Rule S-17: what the API server rejects today, and what no request can spell.
+fn check_literal(path: &str) -> Result<(), String> {
+    if !path.starts_with('/') {
+        return Err("it does not start with a slash".into());
+    }
+    if let Some(bad) = ["//", "/./", "/../", "%2f", "%2F"].into_iter().find(|bad| path.contains(bad)) {
+        return Err(format!("it contains {bad}"));
+    }
+    if let Some(bad) = ["/.", "/.."].into_iter().find(|bad| path.ends_with(bad)) {
+        return Err(format!("it ends in {bad}"));
+    }
+    if path.chars().any(char::is_control) {
+        return Err("it contains a control character".into());
+    }
+    Ok(())
+}
+
+fn declare_backend(backend: &IngressBackend, place: &str, declared: &mut Declared) -> NamedBackend {
+    match backend {
+        IngressBackend::Service { name, port: Some(port) } if !name.is_empty() => {
+            NamedBackend::Port { name: name.clone(), port: port.clone() }
+        }
+        IngressBackend::Resource { kind, name } => {
+            let message = format!("{place} names resource {kind} {name}, which cannot be served and answers 404");
+            declared.note(Code::ResourceBackend, Severity::Warning, message, "Name a Service instead.");
+            NamedBackend::Resource
+        }
+        IngressBackend::Service { .. } | IngressBackend::Invalid => {
+            let message = format!("{place} names no Service with a port and answers 503");
+            let remedy = "Name exactly one Service and one of its ports.";
+            declared.note(Code::InvalidBackend, Severity::Warning, message, remedy);
+            NamedBackend::Nothing
+        }
+    }
+}
+
+/// For messages: text from a cluster may be long.
+fn shortened(text: &str) -> &str {
+    const CHARACTERS_MAX: usize = 100;
+    text.char_indices().nth(CHARACTERS_MAX).map_or(text, |(end, _)| &text[..end])
+}

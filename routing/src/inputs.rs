@@ -1,0 +1,186 @@
+//! The objects of all clusters and the policy, indexed so that one change finds what it can affect.
+//!
+//! One change in → [`Dirty`] out: everything whose computed result may differ. The work is in proportion to what is
+//! affected, not to the size of the world. Decides nothing about routes: that is `compute`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::id::{BackendId, ClusterId, HostKey, ObjectKey, ObjectName, PoolName};
+use crate::object::Object;
+use crate::policy::{Policy, StatusPolicy};
+
+mod cluster;
+
+pub(crate) use cluster::{Cluster, Placement};
+use cluster::{Touched, insert_sorted, remove_sorted};
+
+/// What may have changed and must be computed again. Also names what no longer exists: computing that yields `None`.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Dirty {
+    pub hosts: BTreeSet<(PoolName, HostKey)>,
+    pub backends: BTreeSet<BackendId>,
+    pub ingresses: BTreeSet<(ClusterId, ObjectName)>,
+}
+
+impl Dirty {
+    pub fn merge(&mut self, other: Dirty) {
+        self.hosts.extend(other.hosts);
+        self.backends.extend(other.backends);
+        self.ingresses.extend(other.ingresses);
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.hosts.is_empty() && self.backends.is_empty() && self.ingresses.is_empty()
+    }
+}
+
+/// What a managed Ingress means to those who report back to its cluster.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct IngressView {
+    pub pool: PoolName,
+    pub status: StatusPolicy,
+    /// Every host it declares, and the catch-all if it has a default backend. Sorted.
+    pub hosts: Vec<HostKey>,
+}
+
+/// Everything that routing is computed from.
+#[derive(Clone, Debug, Default)]
+pub struct Inputs {
+    policy: Policy,
+    /// A cluster without objects is not in here.
+    clusters: BTreeMap<ClusterId, Cluster>,
+    /// Which clusters declare a host, sorted.
+    hosts: BTreeMap<(PoolName, HostKey), Vec<ClusterId>>,
+}
+
+impl Inputs {
+    pub fn new(policy: Policy) -> Self {
+        Self { policy, ..Self::default() }
+    }
+
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// Replaces the policy. A different one marks everything dirty that was served before or is served after.
+    pub fn set_policy(&mut self, policy: Policy) -> Dirty {
+        if policy == self.policy {
+            return Dirty::default();
+        }
+        let mut dirty = self.everything();
+        self.policy = policy;
+        let touched: Vec<_> =
+            self.clusters.iter_mut().map(|(id, cluster)| (id.clone(), cluster.place_all(&self.policy))).collect();
+        for (id, touched) in touched {
+            dirty.merge(self.absorb(&id, touched));
+        }
+        dirty.merge(self.everything());
+        dirty
+    }
+
+    /// Stores an object, or removes the one that `key` names if there is none. `key` must be the object's own.
+    pub fn apply(&mut self, cluster: &ClusterId, key: &ObjectKey, object: Option<Object>) -> Dirty {
+        if object.is_none() && !self.clusters.contains_key(cluster) {
+            return Dirty::default();
+        }
+        let touched = self.clusters.entry(cluster.clone()).or_default().apply(key, object, &self.policy);
+        let dirty = self.absorb(cluster, touched);
+        if self.clusters.get(cluster).is_some_and(Cluster::is_empty) {
+            self.clusters.remove(cluster);
+        }
+        dirty
+    }
+
+    /// Forgets every object of a cluster.
+    pub fn remove_cluster(&mut self, cluster: &ClusterId) -> Dirty {
+        let Some(removed) = self.clusters.remove(cluster) else { return Dirty::default() };
+        self.absorb(cluster, removed.into_touched())
+    }
+
+    pub fn clusters(&self) -> impl Iterator<Item = &ClusterId> {
+        self.clusters.keys()
+    }
+
+    pub fn object(&self, cluster: &ClusterId, key: &ObjectKey) -> Option<Object> {
+        self.clusters.get(cluster)?.object(key)
+    }
+
+    /// By kind, then by name.
+    pub fn objects(&self, cluster: &ClusterId) -> impl Iterator<Item = Object> {
+        self.clusters.get(cluster).into_iter().flat_map(Cluster::objects)
+    }
+
+    /// Every declared host of every pool, once.
+    pub fn hosts(&self) -> impl Iterator<Item = (&PoolName, &HostKey)> {
+        self.hosts.keys().map(|(pool, host)| (pool, host))
+    }
+
+    /// How many (pool, host) pairs a cluster declares, catch-alls included.
+    pub fn cluster_hosts(&self, cluster: &ClusterId) -> usize {
+        self.clusters.get(cluster).map_or(0, Cluster::host_count)
+    }
+
+    /// [`Self::cluster_hosts`] as it would be after removing some of the cluster's objects.
+    pub fn cluster_hosts_without(&self, cluster: &ClusterId, removed: &BTreeSet<ObjectKey>) -> usize {
+        self.clusters.get(cluster).map_or(0, |held| held.host_count_without(removed, &self.policy))
+    }
+
+    /// `None` if the Ingress is not managed or no pool serves it.
+    pub fn view(&self, cluster: &ClusterId, ingress: &ObjectName) -> Option<IngressView> {
+        let served = self.clusters.get(cluster)?.served(ingress)?;
+        let status = self.policy.classes.get(&*served.class).map(|class| class.status).unwrap_or_default();
+        Some(IngressView { pool: served.pool.clone(), status, hosts: served.hosts().collect() })
+    }
+
+    /// Every Ingress of every cluster, whether managed or not.
+    pub fn ingresses(&self) -> impl Iterator<Item = (&ClusterId, &ObjectName)> {
+        self.clusters.iter().flat_map(|(id, cluster)| cluster.ingress_names().map(move |name| (id, name)))
+    }
+
+    /// Every Service port that a managed Ingress refers to.
+    pub fn backends(&self) -> impl Iterator<Item = BackendId> {
+        self.clusters.iter().flat_map(|(id, cluster)| cluster.backends(id))
+    }
+
+    pub(crate) fn cluster(&self, id: &ClusterId) -> Option<&Cluster> {
+        self.clusters.get(id)
+    }
+
+    /// The clusters that declare a host, in order.
+    pub(crate) fn declaring(&self, pool: &PoolName, host: &HostKey) -> impl Iterator<Item = (&ClusterId, &Cluster)> {
+        let ids = self.hosts.get(&(pool.clone(), host.clone())).into_iter().flatten();
+        ids.filter_map(|id| self.clusters.get(id).map(|cluster| (id, cluster)))
+    }
+
+    fn everything(&self) -> Dirty {
+        Dirty {
+            hosts: self.hosts.keys().cloned().collect(),
+            backends: self.backends().collect(),
+            ingresses: self.ingresses().map(|(id, name)| (id.clone(), name.clone())).collect(),
+        }
+    }
+
+    /// Brings the index of hosts up to date and says what is dirty.
+    fn absorb(&mut self, id: &ClusterId, touched: Touched) -> Dirty {
+        let mut dirty = Dirty::default();
+        let cluster = self.clusters.get(id);
+        for service in &touched.services {
+            dirty.backends.extend(cluster.into_iter().flat_map(|cluster| cluster.backends_of(id, service)));
+        }
+        for moved in touched.moves {
+            for served in moved.before.iter().chain(&moved.after) {
+                dirty.hosts.extend(served.hosts().map(|host| (served.pool.clone(), host)));
+                dirty.backends.extend(served.backends(id, &moved.ingress));
+            }
+            dirty.ingresses.insert((id.clone(), moved.ingress));
+        }
+        for key in &dirty.hosts {
+            if cluster.is_some_and(|cluster| cluster.declares(key)) {
+                insert_sorted(self.hosts.entry(key.clone()).or_default(), id.clone());
+            } else {
+                remove_sorted(&mut self.hosts, key, id);
+            }
+        }
+        dirty
+    }
+}

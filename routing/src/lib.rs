@@ -1,0 +1,30 @@
+//! The pure heart of Roadstead: Kubernetes objects of many clusters plus policy in, one routing table out.
+//!
+//! Data path: [`object`] → [`declare`] (one Ingress into entries) → [`inputs`] (indexed objects of all clusters)
+//! → [`compute`] (one host or backend at a time) → [`table`] → [`lookup`] (the matcher that edges use).
+//!
+//! Nothing here does I/O, reads a clock, draws a random number or can fail: bad input becomes a [`finding::Finding`].
+
+pub mod id;
+pub mod limit;
+pub mod object;
+pub mod policy;
+
+pub mod class;
+pub mod declare;
+pub mod inputs;
+
+pub mod compute;
+pub mod endpoints;
+pub mod finding;
+pub mod table;
+
+pub mod lookup;
+
+pub mod check;
+pub mod diff;
+
+mod rules;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,9 @@
+//! Case files, properties, and the proof that every rule is covered by one of them.
+
+mod cases;
+mod checks;
+mod naive;
+mod properties;
+mod switches;
+mod units;
+mod world;

@@ -1,0 +1,254 @@
+//! Runs the case files under `routing/cases`: each file is one test, and a failure names every failing case.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::check::check;
+use crate::class;
+use crate::compute::build;
+use crate::endpoints::{Family, Locality, reachable, resolve};
+use crate::finding::Finding;
+use crate::id::{ObjectName, PoolName, PortRef};
+use crate::lookup::{Found, shares, unserved_status};
+use crate::object::{AddressType, EndpointSlice, Ingress, IngressClass, Meta, Object, SliceEndpoint, SlicePort};
+use crate::policy::CONTROLLER_NAME;
+use crate::table::{Table, Target};
+
+use super::world::{self, POOL, words};
+
+macro_rules! files {
+    ($check:ident: $($name:ident)*) => {
+        $(#[test]
+        fn $name() {
+            let failures = $check(concat!(stringify!($name), ".yaml"));
+            assert!(failures.is_empty(), "\n{}", failures.join("\n"));
+        })*
+    };
+}
+
+files!(check_routing: backends clusters conflicts defaults hosts invalid normalise paths patterns);
+files!(check_endpoints: endpoints);
+files!(check_classes: classes);
+
+#[test]
+fn every_case_file_is_run() {
+    let named = ["backends", "classes", "clusters", "conflicts", "defaults", "endpoints", "hosts", "invalid"];
+    let named = named.into_iter().chain(["normalise", "paths", "patterns"]).map(|name| format!("{name}.yaml"));
+    let found = std::fs::read_dir(folder()).expect("case files").map(|it| it.expect("an entry").file_name());
+    let found: BTreeSet<_> = found.map(|name| name.into_string().expect("UTF-8")).collect();
+    assert_eq!(found, named.collect());
+}
+
+/// All failures of all files, as the switches test wants them.
+pub(super) fn all_failures() -> Vec<String> {
+    let routing =
+        ["backends", "clusters", "conflicts", "defaults", "hosts", "invalid", "normalise", "paths", "patterns"];
+    let mut failures: Vec<_> = routing.iter().flat_map(|name| check_routing(&format!("{name}.yaml"))).collect();
+    failures.extend(check_endpoints("endpoints.yaml"));
+    failures.extend(check_classes("classes.yaml"));
+    failures
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RoutingCase {
+    case: String,
+    rule: String,
+    #[serde(default)]
+    says: String,
+    given: String,
+    #[serde(default)]
+    expect: String,
+    findings: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EndpointCase {
+    case: String,
+    rule: String,
+    port: String,
+    zone: Option<String>,
+    family: Option<String>,
+    slices: String,
+    want: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ClassCase {
+    case: String,
+    rule: String,
+    chooses: String,
+    managed: bool,
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("cases")
+}
+
+fn read<T: DeserializeOwned>(file: &str) -> Vec<T> {
+    let text = std::fs::read_to_string(folder().join(file)).expect("the case file must be readable");
+    let cases: Vec<T> = serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{file}: {error}"));
+    assert!(!cases.is_empty(), "{file} has no cases");
+    cases
+}
+
+fn check_routing(file: &str) -> Vec<String> {
+    read(file).iter().flat_map(check_routing_case).collect()
+}
+
+fn check_routing_case(case: &RoutingCase) -> Vec<String> {
+    let name = format!("{} ({}: {})", case.case, case.rule, case.says);
+    let inputs = world::inputs(world::policy(), &world::parse(&case.given));
+    let outcome = build(&inputs);
+    let mut failures: Vec<String> =
+        check(&inputs, &outcome.table).iter().map(|violation| format!("{name}: {violation}")).collect();
+    for (index, line) in case.expect.lines().enumerate() {
+        let words = words(line);
+        let [host, target] = [&words[0], &words[1]];
+        let (want, got) = (words[2..].join(" "), answer(&outcome.table, host, target));
+        if want != got {
+            failures.push(format!("{name} request {}: {host:?} {target:?} wants {want}, got {got}", index + 1));
+        }
+    }
+    if let Some(findings) = &case.findings {
+        let want: BTreeSet<_> = findings.lines().map(|line| words(line).join(" ")).collect();
+        let got: BTreeSet<_> = outcome.findings.iter().map(describe).collect();
+        if want != got {
+            failures.push(format!("{name}: wants findings {want:#?}, got {got:#?}"));
+        }
+    }
+    failures
+}
+
+fn describe(finding: &Finding) -> String {
+    let object = finding.object.as_ref().map_or_else(String::new, |object| object.name.to_string());
+    format!("{} {object} {}", finding.cluster, finding.code)
+}
+
+/// Who serves a request: `service` in cluster `one`, `cluster:service` elsewhere, or a status.
+fn answer(table: &Table, host: &str, target: &str) -> String {
+    let found = table.lookup(&PoolName::from(POOL), host, target);
+    if found == Found::NotFound {
+        return "404".to_owned();
+    }
+    let usable = |id: &_| table.backends.get(id).is_some_and(|backend| !backend.endpoints.is_empty());
+    let mut text = String::new();
+    for (backend, _) in shares(found.backends(), usable) {
+        let Target::Backend(id) = &backend.target else { continue };
+        let space = if text.is_empty() { "" } else { " " };
+        match id.cluster.as_str() {
+            "one" => write!(text, "{space}{}", id.service.name),
+            cluster => write!(text, "{space}{cluster}:{}", id.service.name),
+        }
+        .expect("writing to a String");
+    }
+    if text.is_empty() { unserved_status(found.backends()).to_string() } else { text }
+}
+
+fn check_endpoints(file: &str) -> Vec<String> {
+    read(file).iter().filter_map(check_endpoint_case).collect()
+}
+
+fn check_endpoint_case(case: &EndpointCase) -> Option<String> {
+    let Object::Service(service) = world::service("shop", "web", true) else { panic!("a Service") };
+    let port = case.port.parse().map_or_else(|_| PortRef::Name(case.port.as_str().into()), PortRef::Number);
+    let at = Locality {
+        zone: case.zone.as_deref().map(Into::into),
+        family: case.family.as_deref().map(|family| if family == "IPv6" { Family::Ipv6 } else { Family::Ipv4 }),
+    };
+    let slices = parse_slices(&case.slices);
+    // The order of slices must not matter.
+    for slices in [slices.clone(), slices.into_iter().rev().collect()] {
+        let got = match resolve(Some(&service), &port, &slices) {
+            Err(_) => "error".to_owned(),
+            Ok(endpoints) => {
+                let reached: Vec<_> = reachable(&endpoints, &at).map(|endpoint| endpoint.address.to_string()).collect();
+                if reached.is_empty() { "none".to_owned() } else { reached.join(" ") }
+            }
+        };
+        if got != case.want {
+            return Some(format!("{} ({}): wants {}, got {got}", case.case, case.rule, case.want));
+        }
+    }
+    None
+}
+
+fn parse_slices(text: &str) -> Vec<EndpointSlice> {
+    let mut slices: Vec<EndpointSlice> = Vec::new();
+    for line in text.lines() {
+        let words = words(line);
+        if line.starts_with(' ') {
+            slices.last_mut().expect("endpoints must follow a slice").endpoints.push(parse_endpoint(&words));
+            continue;
+        }
+        let port = |word: &String| {
+            let (name, port) = word.split_once('=').expect("name=port");
+            SlicePort { name: name.into(), port: port.parse().ok(), ..SlicePort::default() }
+        };
+        slices.push(EndpointSlice {
+            name: ObjectName::new("shop", format!("web-{}", slices.len())),
+            meta: Meta::default(),
+            service: "web".into(),
+            address_type: match words[0].as_str() {
+                "IPv4" => AddressType::Ipv4,
+                "IPv6" => AddressType::Ipv6,
+                _ => AddressType::Fqdn,
+            },
+            ports: words[1..].iter().map(port).collect(),
+            endpoints: Vec::new(),
+        });
+    }
+    slices
+}
+
+fn parse_endpoint(words: &[String]) -> SliceEndpoint {
+    let has = |word: &str| words.iter().any(|it| it == word);
+    let condition = |yes: &str, no: &str| if has(yes) { Some(true) } else { has(no).then_some(false) };
+    let zones = words.iter().find_map(|word| word.strip_prefix("for="));
+    SliceEndpoint {
+        address: words[0].parse().expect("an address"),
+        ready: condition("ready", "unready"),
+        serving: condition("serving", "unserving"),
+        terminating: condition("terminating", "staying"),
+        zone: None,
+        for_zones: zones.into_iter().flat_map(|zones| zones.split(',')).map(Into::into).collect(),
+    }
+}
+
+fn check_classes(file: &str) -> Vec<String> {
+    read(file).iter().filter_map(check_class_case).collect()
+}
+
+fn check_class_case(case: &ClassCase) -> Option<String> {
+    let object = |name: &str, controller: &str| IngressClass {
+        name: name.into(),
+        controller: controller.into(),
+        ..IngressClass::default()
+    };
+    let classes = [
+        object("mc", CONTROLLER_NAME),
+        object("mc2", CONTROLLER_NAME),
+        object("other", "example.com/x"),
+        object("listed", "example.com/x"),
+    ];
+    let mut ingress = Ingress::default();
+    for choice in words(&case.chooses) {
+        match choice.split_once('=') {
+            Some(("annotation", name)) => {
+                ingress.annotations.insert(class::CLASS_ANNOTATION.into(), name.into());
+            }
+            Some(("field", name)) => ingress.class_name = Some(Arc::from(name)),
+            _ => assert_eq!(choice, "none"),
+        }
+    }
+    let find = |name: &str| classes.iter().find(|class| &*class.name == name);
+    let managed = class::managed(&ingress, find, |name| ["listed", "gone"].contains(&name)).is_some();
+    (managed != case.managed).then(|| format!("{} ({}): managed is {managed}", case.case, case.rule))
+}

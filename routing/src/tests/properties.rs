@@ -1,0 +1,413 @@
+//! What holds in every world: generated objects, changes and requests.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use crate::check::check;
+use crate::compute::{build, compute_backend, compute_host, compute_ingress};
+use crate::declare::declare;
+use crate::diff::{Change, diff};
+use crate::id::{ClusterId, HostKey, Kind, ObjectKey, ObjectName, PoolName, PortRef};
+use crate::inputs::{Dirty, Inputs};
+use crate::lookup::{HostMatcher, request_host, request_path};
+use crate::object::{Ingress, IngressBackend, IngressPath, IngressRule, Meta, Object, PathType};
+use crate::policy::{CONTROLLER_NAME, ClusterPolicy, Policy};
+use crate::table::{Host, PathMatch, Route, RouteBackend, Table, Target};
+
+use super::naive;
+use super::world::{self, CLASS, Objects, POOL};
+
+const CLUSTERS: [&str; 3] = ["a", "b", "c"];
+const HOSTS: [&str; 8] = ["", "ex.com", "a.ex.com", "b.ex.com", "*.ex.com", "*.com", "10.0.0.1", "Bad_Host"];
+const PATHS: [&str; 18] = [
+    "",
+    "/",
+    "/foo",
+    "/foo/",
+    "/foo/bar",
+    "/foo/bar/",
+    "/%66oo",
+    "/f%6Fo",
+    "/FOO",
+    "/a.c",
+    "/a|/foo",
+    "/[ab]/x",
+    "/foo//x",
+    "/a%2fb",
+    "/foo/..",
+    "x",
+    "/(",
+    "/caf%c3%a9",
+];
+const REQUEST_HOSTS: [&str; 8] =
+    ["", "EX.com:80", "a.ex.com", "b.ex.com.", "c.ex.com", "x.y.ex.com", "com", "10.0.0.1"];
+const REQUEST_PATHS: [&str; 18] = [
+    "/",
+    "/foo",
+    "/foo/",
+    "/foo/bar",
+    "/foo/bar/x",
+    "/foobar",
+    "/FOO",
+    "//foo",
+    "/x/../foo/./bar",
+    "/a.c",
+    "/abc",
+    "/a",
+    "/b/x",
+    "/A/X/y",
+    "/f%6fo?x",
+    "/caf%C3%A9",
+    "*",
+    "/foo/..",
+];
+
+fn config() -> ProptestConfig {
+    // PROPTEST_CASES asks for more.
+    ProptestConfig { failure_persistence: None, ..ProptestConfig::default() }
+}
+
+fn backend() -> impl Strategy<Value = IngressBackend> {
+    let port =
+        select(vec![Some(PortRef::Number(80)), Some(PortRef::Name("http".into())), Some(PortRef::Number(9)), None]);
+    let service = (select(vec!["s1", "s2", "s3"]), port)
+        .prop_map(|(name, port)| IngressBackend::Service { name: name.into(), port });
+    let resource = IngressBackend::Resource { kind: "Bucket".into(), name: "b".into() };
+    prop_oneof![8 => service, 1 => Just(resource), 1 => Just(IngressBackend::Invalid)]
+}
+
+fn rule() -> impl Strategy<Value = IngressRule> {
+    let types = vec![PathType::Exact, PathType::Prefix, PathType::ImplementationSpecific];
+    let path = (select(PATHS.to_vec()), select(types), backend()).prop_map(|(path, path_type, backend)| IngressPath {
+        path: path.into(),
+        path_type,
+        backend,
+    });
+    let paths = prop_oneof![6 => prop::collection::vec(path, 0..4).prop_map(Some), 1 => Just(None)];
+    (select(HOSTS.to_vec()), paths).prop_map(|(host, paths)| IngressRule { host: host.into(), paths })
+}
+
+fn ingress() -> impl Strategy<Value = Object> {
+    let name = (select(vec!["n1", "n2"]), select(vec!["i1", "i2", "i3"]));
+    let class = select(vec![Some(CLASS), Some(CLASS), Some(CLASS), Some("listed"), Some("other"), Some("lost"), None]);
+    let annotations = prop::sample::subsequence(
+        vec![
+            ("kubernetes.io/ingress.class", "listed"),
+            ("kubernetes.io/ingress.class", "other"),
+            ("nginx.ingress.kubernetes.io/use-regex", "true"),
+            ("nginx.ingress.kubernetes.io/use-regex", "maybe"),
+            ("nginx.ingress.kubernetes.io/rewrite-target", "/$1"),
+            ("nginx.ingress.kubernetes.io/auth-url", "x"),
+        ],
+        0..=2,
+    )
+    .prop_map(|picked| picked.into_iter().map(|(key, value)| (Arc::from(key), Arc::from(value))).collect());
+    let rules = prop::collection::vec(rule(), 0..4);
+    let default = prop_oneof![2 => Just(None), 1 => backend().prop_map(Some)];
+    (name, 0..3_i64, class, annotations, (rules, default)).prop_map(
+        |((namespace, name), created_at, class, annotations, (rules, default_backend))| {
+            Object::Ingress(Arc::new(Ingress {
+                name: ObjectName::new(namespace, name),
+                meta: Meta { created_at, ..Meta::default() },
+                class_name: class.map(Into::into),
+                annotations,
+                default_backend,
+                rules,
+                tls: Vec::new(),
+            }))
+        },
+    )
+}
+
+fn object() -> impl Strategy<Value = Object> {
+    let names = || (select(vec!["n1", "n2"]), select(vec!["s1", "s2", "s3"]));
+    let class = (select(vec![CLASS, "listed", "other"]), select(vec![None, Some("internal"), Some("nowhere")]))
+        .prop_map(|(name, pool)| world::class(name, if name == CLASS { CONTROLLER_NAME } else { "else" }, pool));
+    let service = (names(), any::<bool>()).prop_map(|((ns, name), real)| world::service(ns, name, real));
+    let addresses = prop::collection::vec(select(vec!["10.0.0.1", "10.0.0.2", "fd00::1"]), 0..3);
+    let slice = (names(), addresses).prop_map(|((ns, name), addresses)| world::slice(ns, name, &addresses));
+    prop_oneof![6 => ingress(), 2 => class, 2 => service, 2 => slice]
+}
+
+fn cluster() -> impl Strategy<Value = ClusterId> {
+    select(CLUSTERS.to_vec()).prop_map(ClusterId::from)
+}
+
+/// A world in which every cluster has the class, and no object is there twice.
+fn objects() -> impl Strategy<Value = Objects> {
+    prop::collection::vec((cluster(), object()), 0..24).prop_map(|drawn| {
+        let classes = CLUSTERS.map(|cluster| (ClusterId::from(cluster), world::class(CLASS, CONTROLLER_NAME, None)));
+        let unique: BTreeMap<_, _> =
+            classes.into_iter().chain(drawn).map(|(cluster, object)| ((cluster, object.key()), object)).collect();
+        unique.into_iter().map(|((cluster, _), object)| (cluster, object)).collect()
+    })
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Put(ClusterId, Object),
+    Delete(ClusterId, Object),
+    RemoveCluster(ClusterId),
+    SetPolicy(Policy),
+}
+
+fn policies() -> impl Strategy<Value = Policy> {
+    let weighted = || {
+        let mut policy = world::policy();
+        policy.clusters.insert(ClusterId::from("a"), ClusterPolicy { weight: 7, ..ClusterPolicy::default() });
+        policy
+    };
+    let smaller = || {
+        let mut policy = world::policy();
+        policy.pools.remove(&PoolName::from("internal"));
+        policy
+    };
+    let unlisted = || Policy { classes: BTreeMap::new(), ..world::policy() };
+    select(vec![world::policy(), weighted(), smaller(), unlisted()])
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        12 => (cluster(), object()).prop_map(|(cluster, object)| Step::Put(cluster, object)),
+        4 => (cluster(), object()).prop_map(|(cluster, object)| Step::Delete(cluster, object)),
+        1 => cluster().prop_map(Step::RemoveCluster),
+        1 => policies().prop_map(Step::SetPolicy),
+    ]
+}
+
+fn take(inputs: &mut Inputs, step: &Step) -> Dirty {
+    match step {
+        Step::Put(cluster, object) => inputs.apply(cluster, &object.key(), Some(object.clone())),
+        Step::Delete(cluster, object) => inputs.apply(cluster, &object.key(), None),
+        Step::RemoveCluster(cluster) => inputs.remove_cluster(cluster),
+        Step::SetPolicy(policy) => inputs.set_policy(policy.clone()),
+    }
+}
+
+/// The same objects and policy, applied once each.
+fn afresh(inputs: &Inputs) -> Inputs {
+    let objects: Objects =
+        inputs.clusters().flat_map(|id| inputs.objects(id).map(|object| (id.clone(), object))).collect();
+    world::inputs(inputs.policy().clone(), &objects)
+}
+
+/// What a controller keeps: results by what they are about, and only the dirty ones computed again.
+#[derive(Default)]
+struct Kept {
+    table: Table,
+    findings: BTreeMap<String, Vec<crate::finding::Finding>>,
+}
+
+impl Kept {
+    fn update(&mut self, inputs: &Inputs, dirty: Dirty) {
+        for key in dirty.hosts {
+            let outcome = compute_host(inputs, &key.0, &key.1);
+            self.findings.insert(format!("{key:?}"), outcome.findings);
+            match outcome.host {
+                Some(host) => self.table.hosts.insert(key, host),
+                None => self.table.hosts.remove(&key),
+            };
+        }
+        for id in dirty.backends {
+            let outcome = compute_backend(inputs, &id);
+            self.findings.insert(format!("{id:?}"), outcome.findings);
+            match outcome.backend {
+                Some(backend) => self.table.backends.insert(id, backend),
+                None => self.table.backends.remove(&id),
+            };
+        }
+        for (cluster, ingress) in dirty.ingresses {
+            let findings = compute_ingress(inputs, &cluster, &ingress);
+            self.findings.insert(format!("{cluster} {ingress}"), findings);
+        }
+    }
+}
+
+fn host_of(change: &Change) -> Option<(&PoolName, &HostKey)> {
+    match change {
+        Change::HostAdded { pool, host }
+        | Change::HostRemoved { pool, host }
+        | Change::Route { pool, host, .. }
+        | Change::Default { pool, host, .. } => Some((pool, host)),
+        Change::BackendAdded { .. } | Change::BackendRemoved { .. } | Change::Endpoints { .. } => None,
+    }
+}
+
+fn hosts_of(inputs: &Inputs, cluster: &ClusterId) -> BTreeSet<(PoolName, HostKey)> {
+    let views = inputs.ingresses().filter(|(id, _)| *id == cluster).filter_map(|(id, name)| inputs.view(id, name));
+    views.flat_map(|view| view.hosts.into_iter().map(move |host| (view.pool.clone(), host))).collect()
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn incremental_equals_full(steps in prop::collection::vec(step(), 1..40)) {
+        let mut inputs = Inputs::new(world::policy());
+        let mut kept = Kept::default();
+        for step in &steps {
+            let dirty = take(&mut inputs, step);
+            kept.update(&inputs, dirty);
+        }
+        let fresh = afresh(&inputs);
+        let full = build(&fresh);
+        prop_assert_eq!(&kept.table, &full.table);
+        let mut findings: Vec<_> = kept.findings.into_values().flatten().collect();
+        findings.sort();
+        findings.dedup();
+        prop_assert_eq!(findings, full.findings);
+        prop_assert!(inputs.hosts().eq(fresh.hosts()));
+        prop_assert!(inputs.backends().eq(fresh.backends()));
+        for id in CLUSTERS.map(ClusterId::from) {
+            prop_assert_eq!(inputs.cluster_hosts(&id), hosts_of(&fresh, &id).len());
+        }
+    }
+
+    #[test]
+    fn input_order_does_not_matter((objects, shuffled) in objects().prop_flat_map(|it| (Just(it.clone()), Just(it).prop_shuffle()))) {
+        let (one, other) = (world::inputs(world::policy(), &objects), world::inputs(world::policy(), &shuffled));
+        prop_assert_eq!(build(&one), build(&other));
+    }
+
+    #[test]
+    fn computing_twice_changes_nothing(objects in objects()) {
+        let mut inputs = world::inputs(world::policy(), &objects);
+        let first = build(&inputs);
+        for (cluster, object) in &objects {
+            prop_assert!(inputs.apply(cluster, &object.key(), Some(object.clone())).is_empty());
+        }
+        let second = build(&inputs);
+        prop_assert_eq!(&first, &second);
+        prop_assert!(diff(&first.table, &second.table).is_empty());
+    }
+
+    #[test]
+    fn nothing_violates_an_invariant(objects in objects(), policy in policies()) {
+        let inputs = world::inputs(policy, &objects);
+        let violations = check(&inputs, &build(&inputs).table);
+        prop_assert!(violations.is_empty(), "{:?}", violations);
+    }
+
+    #[test]
+    fn a_change_touches_only_what_its_cluster_serves(objects in objects(), cluster in cluster(), object in object(), remove in any::<bool>()) {
+        let mut inputs = world::inputs(world::policy(), &objects);
+        let (served_before, before) = (hosts_of(&inputs, &cluster), build(&inputs).table);
+        let dirty = inputs.apply(&cluster, &object.key(), (!remove).then(|| object.clone()));
+        let (served_after, after) = (hosts_of(&inputs, &cluster), build(&inputs).table);
+        let served = |key: &(PoolName, HostKey)| served_before.contains(key) || served_after.contains(key);
+        prop_assert!(dirty.hosts.iter().all(served));
+        prop_assert!(dirty.backends.iter().all(|id| id.cluster == cluster));
+        prop_assert!(dirty.ingresses.iter().all(|(id, _)| *id == cluster));
+        for (pool, host) in diff(&before, &after).iter().filter_map(host_of) {
+            let key = (pool.clone(), host.clone());
+            prop_assert!(dirty.hosts.contains(&key));
+            // The other clusters' parts of the host are as they were.
+            let others = |table: &Table| {
+                let host = table.hosts.get(&key);
+                let routes = host.into_iter().flat_map(|host| &host.routes).map(|route| (Some(route.path.clone()), &route.backends));
+                let parts = routes.chain(host.map(|host| (None, &host.default)));
+                let parts = parts.map(|(path, it)| (path, it.iter().filter(|it| it.cluster != cluster).cloned().collect::<Vec<_>>()));
+                parts.filter(|(_, backends)| !backends.is_empty()).collect::<Vec<_>>()
+            };
+            prop_assert_eq!(others(&before), others(&after));
+        }
+    }
+
+    #[test]
+    fn lookup_agrees_with_the_naive_matcher(objects in objects(), policy in policies()) {
+        let inputs = world::inputs(policy.clone(), &objects);
+        let table = build(&inputs).table;
+        for (pool, host, target) in [POOL, "internal"].iter().flat_map(|pool| {
+            REQUEST_HOSTS.iter().flat_map(move |host| REQUEST_PATHS.iter().map(move |target| (*pool, *host, *target)))
+        }) {
+            let pool = PoolName::from(pool);
+            let answer = |it: &RouteBackend| (it.cluster.clone(), it.ingress.clone(), match &it.target {
+                Target::Backend(id) => format!("{}:{}", id.service.name, id.port),
+                Target::Resource => "resource".to_owned(),
+                Target::Nothing => "nothing".to_owned(),
+            });
+            let got: naive::Answer = table.lookup(&pool, host, target).backends().iter().map(answer).collect();
+            let want = naive::lookup(&objects, &policy, &pool, host, target);
+            prop_assert_eq!(got, want, "{} {:?} {:?}", pool, host, target);
+        }
+    }
+
+    #[test]
+    fn hosts_without_is_what_removal_leaves(objects in objects(), picks in prop::collection::vec(any::<prop::sample::Index>(), 0..8)) {
+        let inputs = world::inputs(world::policy(), &objects);
+        let cluster = ClusterId::from("a");
+        let keys: Vec<ObjectKey> = inputs.objects(&cluster).map(|object| object.key()).collect();
+        let removed: BTreeSet<ObjectKey> = picks.iter().map(|pick| pick.get(&keys).clone()).collect();
+        let predicted = inputs.cluster_hosts_without(&cluster, &removed);
+        let mut after = inputs.clone();
+        for key in &removed {
+            after.apply(&cluster, key, None);
+        }
+        prop_assert_eq!(predicted, after.cluster_hosts(&cluster));
+    }
+
+    #[test]
+    fn any_text_is_declared_without_panic(host in ".*", path in ".*", key in ".*", value in ".*", regex in any::<bool>()) {
+        let path_types = [PathType::Exact, PathType::Prefix, PathType::ImplementationSpecific];
+        let paths = path_types.map(|path_type| IngressPath { path: path.as_str().into(), path_type, backend: IngressBackend::Invalid });
+        let hosts = [host.as_str(), "", "a.ex.com", &path];
+        let mut annotations = BTreeMap::from([(Arc::from(key), Arc::from(value))]);
+        if regex {
+            annotations.insert("nginx.ingress.kubernetes.io/use-regex".into(), "true".into());
+        }
+        let rules = hosts.map(|host| IngressRule { host: host.into(), paths: Some(paths.to_vec()) });
+        let declared = declare(&Ingress { annotations, rules: rules.to_vec(), ..Ingress::default() });
+        // Whatever is accepted can be compiled and asked for any path.
+        for host in &declared.hosts {
+            let routes = declared.entries(host).iter().map(|entry| Route { path: entry.path.clone(), backends: Vec::new() });
+            let host = Host { pool: PoolName::from(POOL), name: host.clone(), routes: routes.collect(), default: Vec::new() };
+            let matcher = HostMatcher::new(&host);
+            prop_assert!(matcher.is_ok());
+            prop_assert!(matcher.is_ok_and(|matcher| matcher.find(&request_path(&path)).is_none_or(|at| at < host.routes.len())));
+        }
+    }
+
+    #[test]
+    fn any_text_is_looked_up_without_panic(host in ".*", target in ".*") {
+        let world = "one shop/web use-regex=true\n  - Impl /.*x pattern\n  a.ex.com Prefix / web\n  *.ex.com Exact /x web\n  default dflt";
+        let table = build(&world::inputs(world::policy(), &world::parse(world))).table;
+        let found = table.lookup(&PoolName::from(POOL), &host, &target);
+        prop_assert!(!found.backends().is_empty());
+    }
+
+    #[test]
+    fn paths_are_normalised_once_and_for_all(target in "[/.%25eEfF?#ab~]{0,24}") {
+        let once = request_path(&target).into_owned();
+        prop_assert!(!once.is_empty());
+        prop_assert_eq!(request_path(&once), once.as_str());
+        if once.starts_with('/') {
+            let escapes = ["//", "/./", "/../"];
+            prop_assert!(!escapes.iter().any(|bad| once.contains(bad)), "{}", once);
+        }
+    }
+
+    #[test]
+    fn hosts_are_lower_case_without_port(name in "[a-zA-Z.-]{0,12}", port in ":[0-9]{1,5}|") {
+        let header = format!("{name}{port}");
+        let host = request_host(&header);
+        prop_assert_eq!(host.as_ref(), name.strip_suffix('.').unwrap_or(&name).to_lowercase());
+    }
+}
+
+#[test]
+fn removing_everything_leaves_nothing() {
+    let objects = world::parse("one shop/web\n  a.ex.com Prefix / web\n  default dflt");
+    let mut inputs = world::inputs(world::policy(), &objects);
+    let full = build(&inputs).table;
+    assert!(full.hosts.values().any(|host| host.routes.iter().any(|route| route.path == PathMatch::Prefix("".into()))));
+    let cluster = ClusterId::from("one");
+    let dirty = inputs.remove_cluster(&cluster);
+    assert_eq!(dirty.hosts, full.hosts.keys().cloned().collect());
+    assert_eq!(dirty.backends, full.backends.keys().cloned().collect());
+    assert_eq!(build(&inputs).table, Table::default());
+    assert_eq!(inputs.clusters().count(), 0);
+    assert!(inputs.object(&cluster, &ObjectKey::new(Kind::Ingress, "shop", "web")).is_none());
+}

@@ -1,0 +1,190 @@
+//! The text form of a world in case files: a few Ingresses as a table → [`Inputs`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::id::{ClusterId, ObjectName, PoolName, PortRef};
+use crate::inputs::Inputs;
+use crate::object::{
+    ClassParameters, EndpointSlice, Ingress, IngressBackend, IngressClass, IngressPath, IngressRule, Meta, Object,
+    PathType, Service, ServicePort, ServiceType, SliceEndpoint, SlicePort,
+};
+use crate::policy::{CONTROLLER_NAME, ClassPolicy, Policy, PoolKind, PoolPolicy, StatusPolicy};
+
+pub(super) const POOL: &str = "public";
+pub(super) const CLASS: &str = "roadstead";
+
+pub(super) fn policy() -> Policy {
+    let pool = |default| PoolPolicy { kind: PoolKind::Edge, addresses: Vec::new(), default };
+    Policy {
+        pools: BTreeMap::from([(PoolName::from(POOL), pool(true)), (PoolName::from("internal"), pool(false))]),
+        classes: BTreeMap::from([(
+            "listed".to_owned(),
+            ClassPolicy { pool: PoolName::from("internal"), status: StatusPolicy::Never },
+        )]),
+        ..Policy::default()
+    }
+}
+
+/// Objects with their clusters, in the order of the text.
+pub(super) type Objects = Vec<(ClusterId, Object)>;
+
+pub(super) fn inputs(policy: Policy, objects: &Objects) -> Inputs {
+    let mut inputs = Inputs::new(policy);
+    for (cluster, object) in objects {
+        inputs.apply(cluster, &object.key(), Some(object.clone()));
+    }
+    inputs
+}
+
+/// Splits a line into words; `"two words"` is one.
+pub(super) fn words(line: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut rest = line.trim();
+    while !rest.is_empty() {
+        let (word, after) = match rest.strip_prefix('"') {
+            Some(quoted) => quoted.split_once('"').expect("a quote must be closed"),
+            None => rest.split_once(char::is_whitespace).unwrap_or((rest, "")),
+        };
+        words.push(word.to_owned());
+        rest = after.trim_start();
+    }
+    words
+}
+
+/// Reads the `given` of a case.
+pub(super) fn parse(text: &str) -> Objects {
+    let mut objects = Objects::new();
+    let mut open: Option<(ClusterId, Ingress)> = None;
+    let mut services = BTreeSet::new();
+    for line in text.lines().filter(|line| !line.trim().is_empty()) {
+        let words = words(line);
+        if !line.starts_with(' ') {
+            objects.extend(open.take().map(|(cluster, ingress)| (cluster, Object::Ingress(Arc::new(ingress)))));
+            open = Some(header(&words));
+            continue;
+        }
+        let (cluster, ingress) = open.as_mut().expect("an entry must follow an Ingress");
+        if let Some(backend) = entry(ingress, &words) {
+            services.insert((cluster.clone(), ingress.name.namespace.clone(), backend));
+        }
+    }
+    objects.extend(open.map(|(cluster, ingress)| (cluster, Object::Ingress(Arc::new(ingress)))));
+    let clusters: BTreeSet<_> = objects.iter().map(|(cluster, _)| cluster.clone()).collect();
+    objects.extend(clusters.into_iter().map(|cluster| (cluster, class(CLASS, CONTROLLER_NAME, None))));
+    for (cluster, namespace, backend) in services {
+        objects.extend(service_objects(&namespace, &backend).into_iter().map(|it| (cluster.clone(), it)));
+    }
+    objects
+}
+
+fn header(words: &[String]) -> (ClusterId, Ingress) {
+    let (namespace, name) = words[1].split_once('/').expect("namespace/name");
+    let mut ingress =
+        Ingress { name: ObjectName::new(namespace, name), class_name: Some(CLASS.into()), ..Ingress::default() };
+    for option in &words[2..] {
+        match option.split_once('=').expect("key=value") {
+            ("age", seconds) => ingress.meta.created_at = seconds.parse().expect("a number"),
+            ("class", class) => ingress.class_name = Some(class.into()),
+            (annotation, value) => {
+                let key = if annotation.contains('/') {
+                    annotation.to_owned()
+                } else {
+                    format!("nginx.ingress.kubernetes.io/{annotation}")
+                };
+                ingress.annotations.insert(key.into(), value.into());
+            }
+        }
+    }
+    (ClusterId::from(words[0].as_str()), ingress)
+}
+
+/// Adds one entry and returns its backend as written.
+fn entry(ingress: &mut Ingress, words: &[String]) -> Option<String> {
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let host = |host: &str| -> Arc<str> { if host == "-" { "".into() } else { host.into() } };
+    match words[..] {
+        ["default", backend] => {
+            ingress.default_backend = Some(self::backend(backend));
+            Some(backend.to_owned())
+        }
+        [name, "no-paths"] => {
+            ingress.rules.push(IngressRule { host: host(name), paths: None });
+            None
+        }
+        [name, path_type, path, backend] => {
+            let path_type = match path_type {
+                "Exact" => PathType::Exact,
+                "Prefix" => PathType::Prefix,
+                "Impl" => PathType::ImplementationSpecific,
+                other => panic!("path type {other}"),
+            };
+            let path = IngressPath { path: path.into(), path_type, backend: self::backend(backend) };
+            ingress.rules.push(IngressRule { host: host(name), paths: Some(vec![path]) });
+            Some(backend.to_owned())
+        }
+        _ => panic!("an entry is `default BACKEND`, `HOST no-paths` or `HOST TYPE PATH BACKEND`, not {words:?}"),
+    }
+}
+
+fn backend(text: &str) -> IngressBackend {
+    match text.strip_prefix('@') {
+        Some(name) => IngressBackend::Resource { kind: "StorageBucket".into(), name: name.into() },
+        None if text == "nothing" => IngressBackend::Invalid,
+        None => IngressBackend::Service {
+            name: text.trim_start_matches(['!', '?', '~']).into(),
+            port: Some(PortRef::Name("http".into())),
+        },
+    }
+}
+
+fn service_objects(namespace: &str, backend: &str) -> Vec<Object> {
+    let name = backend.trim_start_matches(['?', '~']);
+    if name == "nothing" || name.starts_with(['!', '@']) {
+        return Vec::new();
+    }
+    let mut objects = vec![service(namespace, name, !backend.starts_with('~'))];
+    if !backend.starts_with(['?', '~']) {
+        objects.push(slice(namespace, name, &["10.0.0.1"]));
+    }
+    objects
+}
+
+pub(super) fn class(name: &str, controller: &str, pool: Option<&str>) -> Object {
+    let parameters =
+        pool.map(|pool| ClassParameters { api_group: "roadstead.dev".into(), kind: "Pool".into(), name: pool.into() });
+    let class = IngressClass { name: name.into(), controller: controller.into(), parameters, meta: Meta::default() };
+    Object::IngressClass(Arc::new(class))
+}
+
+/// A Service with TCP ports http = 80 and adm = 81; without addresses of its own it is of type ExternalName.
+pub(super) fn service(namespace: &str, name: &str, has_addresses: bool) -> Object {
+    let port = |name: &str, port| ServicePort { name: name.into(), port, ..ServicePort::default() };
+    Object::Service(Arc::new(Service {
+        name: ObjectName::new(namespace, name),
+        meta: Meta::default(),
+        service_type: if has_addresses { ServiceType::ClusterIp } else { ServiceType::ExternalName },
+        external_name: "".into(),
+        ports: vec![port("http", 80), port("adm", 81)],
+    }))
+}
+
+/// The slice `NAME-1` of a Service, all endpoints ready on port http = 8080.
+pub(super) fn slice(namespace: &str, service: &str, addresses: &[&str]) -> Object {
+    let endpoint = |address: &&str| SliceEndpoint {
+        address: address.parse().expect("an address"),
+        ready: Some(true),
+        serving: None,
+        terminating: None,
+        zone: None,
+        for_zones: Vec::new(),
+    };
+    Object::EndpointSlice(Arc::new(EndpointSlice {
+        name: ObjectName::new(namespace, format!("{service}-1")),
+        meta: Meta::default(),
+        service: service.into(),
+        address_type: crate::object::AddressType::Ipv4,
+        ports: vec![SlicePort { name: "http".into(), port: Some(8080), ..SlicePort::default() }],
+        endpoints: addresses.iter().map(endpoint).collect(),
+    }))
+}

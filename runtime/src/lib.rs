@@ -1,0 +1,8 @@
+//! What every binary shares: logging, the health and metrics listener, shutdown and the way to exit.
+//! Knows no domain type.
+
+pub mod exit;
+pub mod log;
+pub mod observe;
+pub mod ready;
+pub mod stop;

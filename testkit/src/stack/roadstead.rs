@@ -1,0 +1,347 @@
+//! The whole of Roadstead as real processes: Postgres, controllers, edges and agents, wired with certificates.
+//!
+//! In: which members there are, the policy, a folder to work in. Out: a running [`Roadstead`] whose members can be killed,
+//! stopped and started again on the same addresses. Clusters are the caller's: an agent gets the kubeconfig of one.
+//! Dropping everything ends all processes.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+
+use crate::postgres::{Durability, Postgres, PostgresOptions};
+use crate::stack::{Spec, binaries, ports};
+
+mod certificates;
+mod member;
+mod probe;
+
+pub use certificates::CertificateFiles;
+pub use member::Member;
+
+use certificates::Authority;
+use member::Addresses;
+
+/// How long a controller may take from its start until it is ready.
+const CONTROLLER_READY_WITHIN: Duration = Duration::from_secs(60);
+const CONTROLLER: &str = "roadstead-controller";
+const DATABASE: &str = "roadstead";
+
+/// What to start.
+#[derive(Clone, Debug)]
+pub struct RoadsteadOptions {
+    /// The folder of the binaries, as [`beside_current_exe`] finds it.
+    pub binaries: PathBuf,
+    /// For certificates, policy, logs and the edges' state. Must exist; the caller removes it.
+    pub directory: PathBuf,
+    /// The policy file's text, YAML.
+    pub policy: String,
+    /// At least one.
+    pub controllers: usize,
+    /// Further arguments of every controller.
+    pub controller_args: Vec<String>,
+    pub edges: Vec<EdgeOptions>,
+    pub agents: Vec<AgentOptions>,
+    /// Durable unless changed.
+    pub postgres: PostgresOptions,
+}
+
+/// One edge.
+#[derive(Clone, Debug)]
+pub struct EdgeOptions {
+    /// Its id in the pool.
+    pub name: String,
+    pub pool: String,
+    pub region: Option<String>,
+    pub zone: Option<String>,
+    /// Where it takes requests; a free loopback port if absent.
+    pub http: Option<SocketAddr>,
+    /// Further arguments.
+    pub args: Vec<String>,
+}
+
+/// One agent.
+#[derive(Clone, Debug)]
+pub struct AgentOptions {
+    /// The id of its cluster.
+    pub cluster: String,
+    pub kubeconfig: PathBuf,
+    /// Further arguments.
+    pub args: Vec<String>,
+}
+
+/// The running system.
+#[derive(Debug)]
+pub struct Roadstead {
+    binaries: PathBuf,
+    directory: PathBuf,
+    authority: Authority,
+    edges: Vec<Member>,
+    agents: Vec<Member>,
+    controllers: Vec<Member>,
+    // Last, so that it is also dropped last: controllers write until they end.
+    postgres: Postgres,
+}
+
+impl RoadsteadOptions {
+    /// One controller, no edges, no agents, a durable Postgres.
+    pub fn new(binaries: impl Into<PathBuf>, directory: impl Into<PathBuf>, policy: impl Into<String>) -> Self {
+        Self {
+            binaries: binaries.into(),
+            directory: directory.into(),
+            policy: policy.into(),
+            controllers: 1,
+            controller_args: Vec::new(),
+            edges: Vec::new(),
+            agents: Vec::new(),
+            postgres: PostgresOptions { durability: Durability::Safe, ..PostgresOptions::default() },
+        }
+    }
+}
+
+impl EdgeOptions {
+    pub fn new(name: &str, pool: &str) -> Self {
+        Self { name: name.to_owned(), pool: pool.to_owned(), region: None, zone: None, http: None, args: Vec::new() }
+    }
+}
+
+impl AgentOptions {
+    pub fn new(cluster: &str, kubeconfig: impl Into<PathBuf>) -> Self {
+        Self { cluster: cluster.to_owned(), kubeconfig: kubeconfig.into(), args: Vec::new() }
+    }
+}
+
+/// The folder in which cargo has put the binaries of the workspace: that of the running program, also for tests.
+///
+/// # Errors
+/// If they are not there; the text says where they were looked for.
+pub fn beside_current_exe() -> anyhow::Result<PathBuf> {
+    let controller = binaries::find(CONTROLLER)?;
+    Ok(controller.parent().context("find the folder of the binaries")?.to_owned())
+}
+
+impl Roadstead {
+    /// Starts Postgres and the controllers, waits until these are ready, then starts edges and agents without waiting.
+    ///
+    /// # Errors
+    /// Names what did not start, with the end of its log.
+    pub async fn start(options: RoadsteadOptions) -> anyhow::Result<Self> {
+        ensure!(options.controllers > 0, "at least one controller is needed");
+        let authority = options.directory.join("certificates");
+        let authority = Authority::open(&options.binaries.join(CONTROLLER), &authority).await?;
+        let postgres = Postgres::start(options.postgres).await.context("start Postgres")?;
+        postgres.create_database(DATABASE).await.context("create the database")?;
+        let mut roadstead = Self {
+            binaries: options.binaries,
+            directory: options.directory,
+            authority,
+            edges: Vec::new(),
+            agents: Vec::new(),
+            controllers: Vec::new(),
+            postgres,
+        };
+        roadstead.set_policy(&options.policy)?;
+        for number in 1..=options.controllers {
+            roadstead.add_controller(number, &options.controller_args).await?;
+        }
+        for controller in &mut roadstead.controllers {
+            controller.wait_ready(CONTROLLER_READY_WITHIN).await?;
+        }
+        for edge in options.edges {
+            roadstead.add_edge(edge).await?;
+        }
+        for agent in options.agents {
+            roadstead.add_agent(agent).await?;
+        }
+        Ok(roadstead)
+    }
+
+    /// Waits until every member that is running says it is ready.
+    ///
+    /// # Errors
+    /// Names the first that is not, with its reasons and the end of its log.
+    pub async fn wait_ready(&mut self, within: Duration) -> anyhow::Result<()> {
+        let members = self.controllers.iter_mut().chain(&mut self.edges).chain(&mut self.agents);
+        let running = members.filter(|member| member.pid().is_some());
+        futures::future::try_join_all(running.map(|member| member.wait_ready(within))).await?;
+        Ok(())
+    }
+
+    /// Controllers, edges, agents.
+    pub fn members(&self) -> impl Iterator<Item = &Member> {
+        self.controllers.iter().chain(&self.edges).chain(&self.agents)
+    }
+
+    /// The first controller.
+    pub fn controller(&mut self) -> &mut Member {
+        &mut self.controllers[0]
+    }
+
+    pub fn controllers(&mut self) -> &mut [Member] {
+        &mut self.controllers
+    }
+
+    pub fn edges(&mut self) -> &mut [Member] {
+        &mut self.edges
+    }
+
+    pub fn agents(&mut self) -> &mut [Member] {
+        &mut self.agents
+    }
+
+    /// # Panics
+    /// If there are not so many edges.
+    pub fn edge(&mut self, index: usize) -> &mut Member {
+        &mut self.edges[index]
+    }
+
+    /// # Panics
+    /// If no agent of that cluster was ever started.
+    pub fn agent(&mut self, cluster: &str) -> &mut Member {
+        let name = agent_name(cluster);
+        self.agents.iter_mut().find(|agent| agent.name() == name).expect("must be the cluster of an agent")
+    }
+
+    pub fn postgres(&self) -> &Postgres {
+        &self.postgres
+    }
+
+    /// For outages of the database.
+    pub fn postgres_mut(&mut self) -> &mut Postgres {
+        &mut self.postgres
+    }
+
+    /// The URL of the controllers' database.
+    pub fn database_url(&self) -> String {
+        self.postgres.url(DATABASE)
+    }
+
+    /// Replaces the policy file in one step. Controllers notice it when they look next.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn set_policy(&self, yaml: &str) -> anyhow::Result<()> {
+        let (path, new) = (self.policy_path(), self.directory.join("policy.yaml.new"));
+        std::fs::write(&new, yaml).and_then(|()| std::fs::rename(&new, &path)).context("write the policy file")
+    }
+
+    /// A certificate for a peer that the caller plays itself, for example `cluster/eu-west`.
+    ///
+    /// # Errors
+    /// What `roadstead-controller ca issue` said.
+    pub async fn issue(&self, identity: &str) -> anyhow::Result<CertificateFiles> {
+        self.authority.issue(identity, &[]).await
+    }
+
+    /// What the first controller answers to `GET /status`.
+    ///
+    /// # Errors
+    /// If it does not answer with JSON.
+    pub async fn status(&self) -> anyhow::Result<serde_json::Value> {
+        let body = self.controllers[0].get("/status").await?;
+        serde_json::from_str(&body).context("read /status as JSON")
+    }
+
+    /// Starts one more edge.
+    ///
+    /// # Errors
+    /// If its certificate or process cannot be made.
+    pub async fn add_edge(&mut self, options: EdgeOptions) -> anyhow::Result<&mut Member> {
+        let EdgeOptions { name, pool, region, zone, http, args } = options;
+        let files = self.authority.issue(&format!("pool/{pool}/edge/{name}"), &[]).await?;
+        let [observe] = free_addresses();
+        let [free_http] = free_addresses();
+        let http = http.unwrap_or(free_http);
+        let state = self.directory.join("state").join(&name);
+        std::fs::create_dir_all(&state).with_context(|| format!("create {}", state.display()))?;
+        let mut arguments = files.flags();
+        arguments.extend(self.controller_flags());
+        arguments.extend(flag("--http-listen", http));
+        arguments.extend(flag("--observe-listen", observe));
+        arguments.extend(flag("--state-dir", state.display()));
+        arguments.extend(region.into_iter().flat_map(|region| flag("--region", region)));
+        arguments.extend(zone.into_iter().flat_map(|zone| flag("--zone", zone)));
+        arguments.extend(args);
+        let addresses = Addresses { observe, http: Some(http), grpc: None };
+        let edge = self.member(&format!("edge-{name}"), "roadstead-edge", arguments, addresses).await?;
+        Ok(self.edges.push_mut(edge))
+    }
+
+    /// Starts one more agent.
+    ///
+    /// # Errors
+    /// If its certificate or process cannot be made.
+    pub async fn add_agent(&mut self, options: AgentOptions) -> anyhow::Result<&mut Member> {
+        let AgentOptions { cluster, kubeconfig, args } = options;
+        let files = self.authority.issue(&format!("cluster/{cluster}"), &[]).await?;
+        let [observe] = free_addresses();
+        let mut arguments = files.flags();
+        arguments.extend(self.controller_flags());
+        arguments.extend(flag("--kubeconfig", kubeconfig.display()));
+        arguments.extend(flag("--observe-listen", observe));
+        arguments.extend(args);
+        let addresses = Addresses { observe, http: None, grpc: None };
+        let agent = self.member(&agent_name(&cluster), "roadstead-agent", arguments, addresses).await?;
+        Ok(self.agents.push_mut(agent))
+    }
+
+    /// Asks everything to end: edges, agents and controllers, then Postgres.
+    pub async fn stop(mut self) {
+        futures::future::join_all(self.edges.iter_mut().chain(&mut self.agents).map(Member::terminate)).await;
+        futures::future::join_all(self.controllers.iter_mut().map(Member::terminate)).await;
+        self.postgres.stop().await;
+    }
+
+    async fn add_controller(&mut self, number: usize, args: &[String]) -> anyhow::Result<()> {
+        let names = ["--dns", "localhost", "--ip", "127.0.0.1"];
+        let files = self.authority.issue(&format!("controller/c{number}"), &names).await?;
+        let [observe, grpc] = free_addresses();
+        let mut arguments = vec!["serve".to_owned()];
+        arguments.extend(files.flags());
+        arguments.extend(flag("--database-url", self.database_url()));
+        arguments.extend(flag("--policy", self.policy_path().display()));
+        arguments.extend(flag("--grpc-listen", grpc));
+        arguments.extend(flag("--observe-listen", observe));
+        arguments.extend_from_slice(args);
+        let addresses = Addresses { observe, http: None, grpc: Some(grpc) };
+        let name = format!("controller-{number}");
+        let controller = self.member(&name, CONTROLLER, arguments, addresses).await?;
+        self.controllers.push(controller);
+        Ok(())
+    }
+
+    async fn member(
+        &self,
+        name: &str,
+        program: &str,
+        arguments: Vec<String>,
+        addresses: Addresses,
+    ) -> anyhow::Result<Member> {
+        let mut spec = Spec::new(name, self.binaries.join(program)).args(arguments);
+        spec.log_folder = Some(self.directory.join("logs"));
+        Member::spawn(spec, addresses).await
+    }
+
+    fn controller_flags(&self) -> Vec<String> {
+        let addresses = self.controllers.iter().filter_map(Member::grpc);
+        addresses.flat_map(|address| flag("--controller", format!("https://{address}"))).collect()
+    }
+
+    fn policy_path(&self) -> PathBuf {
+        self.directory.join("policy.yaml")
+    }
+}
+
+fn agent_name(cluster: &str) -> String {
+    format!("agent-{cluster}")
+}
+
+fn flag(name: &str, value: impl ToString) -> [String; 2] {
+    [name.to_owned(), value.to_string()]
+}
+
+fn free_addresses<const COUNT: usize>() -> [SocketAddr; COUNT] {
+    let ports = ports::free(COUNT);
+    std::array::from_fn(|index| SocketAddr::from((Ipv4Addr::LOCALHOST, ports[index])))
+}
