@@ -3,9 +3,9 @@
 //! A rate and a count → changes of a [`World`], sent through a cluster's stream or written to a Kubernetes API, and
 //! registered with the [`Tracker`] under the moment for which they were *scheduled*: whatever delays the sender counts.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
@@ -86,24 +86,16 @@ pub async fn run(bench: Arc<Bench>, source: Arc<Source>, pace: Pace, start: Inst
         tokio::time::sleep_until(at.into()).await;
         let (index, round) = ring.next(|index| bench.is_free(&source.key(pace.series, index))).await;
         let made = source.change(&bench, pace.series, index, round);
-        let echo = match made.address.filter(|_| number.is_multiple_of(CONFIRM_EVERY)) {
-            Some(address) => Some(Echo::bind(address).await.with_context(|| format!("listen on {address}"))?),
-            None => None,
-        };
-        let change = Change {
-            key: made.key.clone(),
-            series: pace.series,
-            scheduled_nanos: bench.clock.nanos_at(at),
-            done: None,
-        };
+        let scheduled_nanos = bench.clock.nanos_at(at);
+        let mut change = Change { key: made.key.clone(), series: pace.series, scheduled_nanos, done: None };
         if number.is_multiple_of(CONFIRM_EVERY) {
             let (done, complete) = oneshot::channel();
-            bench.tracker().begin(Change { done: Some(done), ..change });
+            change.done = Some(done);
             let edge = bench.edges[(number / CONFIRM_EVERY) as usize % bench.edges.len()];
-            confirmations.spawn(confirmation(Arc::clone(&bench), made.expectation(echo), edge, complete));
-        } else {
-            bench.tracker().begin(change);
+            let sample = Sample { key: made.key, host: made.host, edge, proof: made.effect.proof().await? };
+            confirmations.spawn(sample.confirm(Arc::clone(&bench), complete));
         }
+        bench.tracker().begin(change);
         source.send(made.cluster, made.object).await?;
     }
     confirmations.join_all().await;
@@ -116,63 +108,79 @@ struct Made {
     cluster: usize,
     key: String,
     host: String,
-    /// Endpoints of the host, over all clusters.
-    endpoints: usize,
-    /// The new endpoint, if one was replaced.
-    address: Option<SocketAddr>,
-    /// The new path, if one was edited.
-    path: Option<String>,
+    effect: Effect,
 }
 
-/// What requests must show once a change is complete.
-struct Expectation {
+/// What a change brings.
+enum Effect {
+    /// A new endpoint of a host that has so many, over all its clusters.
+    Endpoint {
+        address: SocketAddr,
+        endpoints: usize,
+    },
+    Path(String),
+}
+
+/// How requests can show an effect.
+enum Proof {
+    Reaches { echo: Echo, endpoints: usize },
+    Routes(String),
+}
+
+/// A change that is to be confirmed.
+struct Sample {
     key: String,
     host: String,
+    edge: SocketAddr,
     proof: Proof,
 }
 
-enum Proof {
-    Reaches { echo: Echo, endpoints: usize },
-    Routes { path: String },
+impl Effect {
+    /// Sets up what the requests will need: a new endpoint must listen before any edge hears of it.
+    async fn proof(self) -> anyhow::Result<Proof> {
+        match self {
+            Effect::Endpoint { address, endpoints } => {
+                let echo = Echo::bind(address).await.with_context(|| format!("listen on {address}"))?;
+                Ok(Proof::Reaches { echo, endpoints })
+            }
+            Effect::Path(path) => Ok(Proof::Routes(path)),
+        }
+    }
 }
 
-impl Made {
-    fn expectation(&self, echo: Option<Echo>) -> Expectation {
-        let proof = match echo {
-            Some(echo) => Proof::Reaches { echo, endpoints: self.endpoints },
-            None => Proof::Routes { path: self.path.clone().unwrap_or_default() },
+impl Sample {
+    /// Once the change is complete, asks for it. A change that is lost is counted as that and not asked for.
+    async fn confirm(self, bench: Arc<Bench>, complete: oneshot::Receiver<()>) {
+        if complete.await.is_err() {
+            return;
+        }
+        let holds = match &self.proof {
+            Proof::Reaches { echo, endpoints } => confirm::reaches(self.edge, &self.host, echo, *endpoints).await,
+            Proof::Routes(path) => confirm::routes(self.edge, &self.host, path).await,
         };
-        Expectation { key: self.key.clone(), host: self.host.clone(), proof }
+        let counter = if holds { &bench.confirmed } else { &bench.unconfirmed };
+        counter.fetch_add(1, Ordering::Relaxed);
+        bench.tracker().release(&self.key);
     }
-}
-
-async fn confirmation(bench: Arc<Bench>, expectation: Expectation, edge: SocketAddr, complete: oneshot::Receiver<()>) {
-    let Expectation { key, host, proof } = expectation;
-    if complete.await.is_err() {
-        // Lost, and counted as that.
-        return;
-    }
-    let holds = match proof {
-        Proof::Reaches { echo, endpoints } => confirm::reaches(edge, &host, &echo, endpoints).await,
-        Proof::Routes { path } => confirm::routes(edge, &host, &path).await,
-    };
-    let counter = if holds { &bench.confirmed } else { &bench.unconfirmed };
-    counter.fetch_add(1, Ordering::Relaxed);
-    bench.tracker().release(&key);
 }
 
 impl Bench {
-    pub fn tracker(&self) -> std::sync::MutexGuard<'_, Tracker> {
+    pub fn tracker(&self) -> MutexGuard<'_, Tracker> {
         self.tracker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn is_free(&self, key: &str) -> bool {
         self.tracker().is_free(key)
     }
+
+    fn next_address(&self) -> Ipv4Addr {
+        let next = self.addresses.lock().unwrap_or_else(PoisonError::into_inner).next();
+        next.expect("must have an address left: the arguments were checked")
+    }
 }
 
 impl Source {
-    pub fn world(&self) -> std::sync::MutexGuard<'_, World> {
+    pub fn world(&self) -> MutexGuard<'_, World> {
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -184,26 +192,18 @@ impl Source {
     fn change(&self, bench: &Bench, series: Series, index: usize, round: usize) -> Made {
         let key = self.key(series, index);
         let mut world = self.world();
-        let (service, object, path, address) = if series.is_ingress() {
+        let (service, object, effect) = if series.is_ingress() {
             let service = world.service_of(index, round);
             let (object, path) = world.change_path(service);
-            (service, object, Some(path), None)
+            (service, object, Effect::Path(path))
         } else {
-            let address = bench.addresses.lock().unwrap_or_else(PoisonError::into_inner).next();
-            let address = address.expect("must suffice: the arguments were checked");
+            let address = bench.next_address();
             let object = world.replace_endpoint(index, address);
-            (index, object, None, Some(SocketAddr::from((address, bench.port))))
+            let endpoints = world.endpoints_of(world.host_of(index));
+            (index, object, Effect::Endpoint { address: SocketAddr::from((address, bench.port)), endpoints })
         };
-        let host = world.host_of(service);
-        Made {
-            object,
-            cluster: world.cluster_of(service),
-            key,
-            host: world.host_name(host),
-            endpoints: world.endpoints_of(host),
-            address,
-            path,
-        }
+        let host = world.host_name(world.host_of(service));
+        Made { object, cluster: world.cluster_of(service), key, host, effect }
     }
 
     async fn send(&self, cluster: usize, object: Object) -> anyhow::Result<()> {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow};
 use roadstead_proto::tls::TlsFiles;
 use roadstead_routing::id::ClusterId;
+use roadstead_routing::object::Object;
 use roadstead_testkit::kube_api::{ApiServer, ApiServerOptions};
 use roadstead_testkit::stack::ports;
 use roadstead_testkit::stack::roadstead::{AgentOptions, EdgeOptions, Roadstead, RoadsteadOptions, beside_current_exe};
@@ -52,7 +53,7 @@ pub struct System {
 /// A synthetic cluster whose stream is not open yet.
 struct Pending {
     link: Link,
-    changes: mpsc::Receiver<roadstead_routing::object::Object>,
+    changes: mpsc::Receiver<Object>,
 }
 
 impl System {
@@ -248,11 +249,10 @@ async fn start_api(world: &World) -> anyhow::Result<ApiServer> {
 }
 
 /// Certificates for all synthetic clusters, and the channels on which their streams will take changes.
-#[expect(clippy::type_complexity, reason = "two halves of the same channels, taken apart at once")]
 async fn links(
     roadstead: &mut Roadstead,
     clusters: &[ClusterId],
-) -> anyhow::Result<(Vec<mpsc::Sender<roadstead_routing::object::Object>>, Vec<Pending>)> {
+) -> anyhow::Result<(Vec<mpsc::Sender<Object>>, Vec<Pending>)> {
     let controller = roadstead.controller().grpc().context("the controller must take streams")?;
     let (mut senders, mut pending) = (Vec::new(), Vec::new());
     for cluster in clusters {

@@ -134,3 +134,9 @@ impl Report {
 pub async fn status(edge: SocketAddr, host: &str, path: &str) -> u16 {
     Target::get(edge, host, path).once().await.map_or(0, |answer| answer.status)
 }
+
+/// The Service that answered one request on a connection of its own; empty if none did.
+pub async fn service(edge: SocketAddr, host: &str, path: &str) -> String {
+    let answer = Target::get(edge, host, path).once().await;
+    answer.and_then(|answer| answer.echo["service"].as_str().map(str::to_owned)).unwrap_or_default()
+}

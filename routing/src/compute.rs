@@ -94,7 +94,7 @@ pub fn compute_backend(inputs: &Inputs, id: &BackendId) -> BackendOutcome {
         object: Some(ObjectKey { kind: Kind::Ingress, name: ingress.clone() }),
         code,
         severity: Severity::Warning,
-        message: format!("Service {} port {}: {why}; requests for it answer 503", id.service, id.port),
+        message: format!("Service {} port {}: {why}; this cluster cannot serve its requests", id.service, id.port),
         remedy: remedy.to_owned(),
     };
     BackendOutcome {

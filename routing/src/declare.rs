@@ -111,12 +111,13 @@ pub fn declare(ingress: &Ingress) -> Declared {
     let syntax = annotations::read(ingress, &mut declared);
     let mut paths_left = limit::PATHS_PER_INGRESS_MAX;
     for rule in &ingress.rules {
-        if paths_left == 0 {
-            let message = format!("only the first {} paths of the Ingress are served", limit::PATHS_PER_INGRESS_MAX);
-            declared.note(Code::TooManyPaths, Severity::Warning, message, "Split the Ingress into several.");
-            break;
-        }
         declare_rule(rule, syntax, &mut paths_left, &mut declared);
+    }
+    // A rule without paths counts as one, or their number would have no limit.
+    let count: usize = ingress.rules.iter().map(|rule| rule.paths.as_ref().map_or(1, |paths| paths.len().max(1))).sum();
+    if count > limit::PATHS_PER_INGRESS_MAX {
+        let message = format!("it has {count} paths, of which the first {} are served", limit::PATHS_PER_INGRESS_MAX);
+        declared.note(Code::TooManyPaths, Severity::Warning, message, "Split the Ingress into several.");
     }
     if let Some(backend) = &ingress.default_backend {
         declared.default = Some(declare_backend(backend, "the default backend", &mut declared));
@@ -148,7 +149,14 @@ fn finish(mut declared: Declared) -> Declared {
     declared
 }
 
+/// Declares a rule as far as `paths_left` reaches.
 fn declare_rule(rule: &IngressRule, syntax: PathSyntax, paths_left: &mut usize, declared: &mut Declared) {
+    let paths = rule.paths.as_deref().unwrap_or_default();
+    let allowed = paths.len().max(1).min(*paths_left);
+    *paths_left -= allowed;
+    if allowed == 0 {
+        return;
+    }
     let Some(host) = rule_host(&rule.host) else {
         let message = format!("host {:?} is neither a DNS name nor a wildcard of one label", shortened(&rule.host));
         let remedy = "Use a lower-case DNS name or *. and a DNS name, without port.";
@@ -157,18 +165,10 @@ fn declare_rule(rule: &IngressRule, syntax: PathSyntax, paths_left: &mut usize, 
     if rule.paths.is_some() || rules::on(Rule::NoPathsDeclaresHost) {
         declared.hosts.push(host.clone());
     }
-    let paths = rule.paths.as_deref().unwrap_or_default();
-    // A rule without paths counts as well, or their number would have no limit.
-    let allowed = paths.len().max(1).min(*paths_left);
-    *paths_left -= allowed;
     for path in paths.iter().take(allowed) {
         if let Some(entry) = declare_path(&host, path, syntax, declared) {
             declared.entries.push(entry);
         }
-    }
-    if allowed < paths.len() {
-        let message = format!("only the first {} paths of the Ingress are served", limit::PATHS_PER_INGRESS_MAX);
-        declared.note(Code::TooManyPaths, Severity::Warning, message, "Split the Ingress into several.");
     }
 }
 

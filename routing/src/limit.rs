@@ -22,5 +22,7 @@ pub const PORTS_PER_SLICE_MAX: usize = 100;
 pub const ZONES_PER_ENDPOINT_MAX: usize = 8;
 /// Bytes that one compiled regular expression may take (rule N-4).
 pub const REGEX_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of scratch memory that matching one regular expression may take, for each thread that does.
+pub const REGEX_CACHE_BYTES_MAX: usize = 256 * 1024;
 /// Findings kept for one object; more are cut.
 pub const FINDINGS_PER_OBJECT_MAX: usize = 32;

@@ -103,7 +103,7 @@ impl Outbox {
     /// Compares with what is reported: everything once, and what is absent as soon as its kind is complete.
     pub(super) fn compare(&mut self, reducer: &Reducer) {
         for kind in Kind::ALL {
-            if self.compared.insert(kind) {
+            if reducer.complete(kind) && self.compared.insert(kind) {
                 self.owed.insert(kind);
                 self.remove_absent(kind, reducer);
             }

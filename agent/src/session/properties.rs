@@ -321,9 +321,17 @@ proptest! {
 
     #[test]
     fn after_any_history_the_controller_knows_exactly_the_reduced_set(
-        steps in prop::collection::vec(step(), 0..60),
+        cluster in prop::collection::vec(object(), 0..12),
+        restart in any::<bool>(),
+        steps in prop::collection::vec(step(), 0..40),
     ) {
         let mut trial = Trial::new();
+        trial.step(Step::Put(our_class()));
+        cluster.into_iter().for_each(|object| trial.step(Step::Put(object)));
+        trial.heal();
+        if restart {
+            trial.step(Step::Restart);
+        }
         steps.into_iter().for_each(|step| trial.step(step));
         // Objects that cannot be read are another property's subject.
         trial.cluster.retain(|_, object| object.is_some());

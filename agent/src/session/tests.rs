@@ -175,6 +175,7 @@ fn a_failed_kind_is_neither_completed_nor_pruned_until_it_is_listed() {
     restarted.connect();
     restarted.settle();
     assert_eq!(restarted.controller.objects.len(), 4, "the Service is still known");
+    assert_eq!(restarted.controller.removals, [], "and not even asked to be held back");
     let completed: Vec<Kind> = restarted.controller.completes.iter().map(|(kind, _)| *kind).collect();
     assert_eq!(completed, [Kind::IngressClass, Kind::Ingress, Kind::EndpointSlice]);
 

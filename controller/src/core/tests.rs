@@ -1,1 +1,7 @@
-//! .
+//! The core as a pure machine: what it says for what it hears. `harness` plays agents, edges and the store.
+
+mod agents;
+mod edges;
+mod harness;
+mod histories;
+mod statuses;

@@ -30,6 +30,7 @@ fn build(expression: &str) -> Result<Regex, PatternError> {
         .case_insensitive(rules::on(Rule::RegexCaseInsensitive))
         .unicode(false)
         .size_limit(limit::REGEX_BYTES_MAX)
+        .dfa_size_limit(limit::REGEX_CACHE_BYTES_MAX)
         .build()
         .map_err(|error| match error {
             regex::Error::CompiledTooBig(_) => PatternError::TooLarge,

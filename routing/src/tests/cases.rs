@@ -44,6 +44,24 @@ fn every_case_file_is_run() {
     assert_eq!(found, named.collect());
 }
 
+#[test]
+fn every_case_has_a_name_of_its_own_and_a_rule() {
+    #[derive(Deserialize)]
+    struct Named {
+        case: String,
+        rule: String,
+    }
+    let files = std::fs::read_dir(folder()).expect("case files").map(|it| it.expect("an entry").file_name());
+    let cases: Vec<Named> = files.flat_map(|file| read(file.to_str().expect("UTF-8"))).collect();
+    let is_rule = |rule: &str| {
+        rule.split_once('-').is_some_and(|(letter, number)| letter.len() == 1 && number.parse::<u8>().is_ok())
+    };
+    let odd: Vec<_> = cases.iter().filter(|it| !is_rule(&it.rule)).map(|it| &it.case).collect();
+    assert!(odd.is_empty(), "{odd:?} name no rule");
+    let names: BTreeSet<_> = cases.iter().map(|it| &it.case).collect();
+    assert_eq!(names.len(), cases.len(), "two cases have one name");
+}
+
 /// All failures of all files, as the switches test wants them.
 pub(super) fn all_failures() -> Vec<String> {
     let routing =

@@ -36,5 +36,14 @@ fn through<T: DeserializeOwned + Serialize>(kind: &Kind, object: Value) -> Resul
         Failure::bad_request(format!("{name} in version \"{}\" cannot be handled as a {name}: {error}", kind.version))
     };
     let typed: T = serde_json::from_value(object).map_err(refuse)?;
-    serde_json::to_value(typed).map_err(refuse)
+    let mut canonical = serde_json::to_value(typed).map_err(refuse)?;
+    if let Some(metadata) = canonical["metadata"].as_object_mut() {
+        metadata.retain(|_, value| !is_empty(value));
+    }
+    Ok(canonical)
+}
+
+/// Metadata never keeps an empty map or list.
+fn is_empty(value: &Value) -> bool {
+    value.as_object().is_some_and(serde_json::Map::is_empty) || value.as_array().is_some_and(Vec::is_empty)
 }

@@ -44,10 +44,10 @@ fn wants_aggregated(choice: &str) -> bool {
     has("g=apidiscovery.k8s.io") && has("v=v2") && has("as=APIGroupDiscoveryList")
 }
 
-/// What `/version` says. The minor version is one that has streaming lists on by default.
+/// What `/version` says. It has streaming lists, and every kubectl from 1.32 on accepts it without a warning.
 fn version() -> Value {
     json!({
-        "major": "1", "minor": "34", "gitVersion": "v1.34.0-roadstead-fake", "gitCommit": "", "gitTreeState": "clean",
+        "major": "1", "minor": "33", "gitVersion": "v1.33.0-roadstead-fake", "gitCommit": "", "gitTreeState": "clean",
         "buildDate": "2026-01-01T00:00:00Z", "goVersion": "none", "compiler": "rustc", "platform": "linux/amd64",
     })
 }

@@ -261,7 +261,7 @@ impl Call {
 }
 
 fn unsupported(content_type: &str) -> Failure {
-    let message = format!("the body of the request was in an unknown format ({content_type})");
+    let message = format!("the body of the request was in an unknown format ({content_type}); only JSON and YAML are served");
     Failure::new(415, "UnsupportedMediaType", message)
 }
 

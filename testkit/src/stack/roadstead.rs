@@ -257,11 +257,11 @@ impl Roadstead {
         std::fs::create_dir_all(&state).with_context(|| format!("create {}", state.display()))?;
         let mut arguments = files.flags();
         arguments.extend(self.controller_flags());
-        arguments.extend(flag("--http-listen", http));
-        arguments.extend(flag("--observe-listen", observe));
-        arguments.extend(flag("--state-dir", state.display()));
-        arguments.extend(region.into_iter().flat_map(|region| flag("--region", region)));
-        arguments.extend(zone.into_iter().flat_map(|zone| flag("--zone", zone)));
+        arguments.extend(flag("--http-listen", &http));
+        arguments.extend(flag("--observe-listen", &observe));
+        arguments.extend(flag("--state-dir", &state.display()));
+        arguments.extend(region.into_iter().flat_map(|region| flag("--region", &region)));
+        arguments.extend(zone.into_iter().flat_map(|zone| flag("--zone", &zone)));
         arguments.extend(args);
         let addresses = Addresses { observe, http: Some(http), grpc: None };
         let edge = self.member(&format!("edge-{name}"), "roadstead-edge", arguments, addresses).await?;
@@ -278,8 +278,8 @@ impl Roadstead {
         let [observe] = free_addresses();
         let mut arguments = files.flags();
         arguments.extend(self.controller_flags());
-        arguments.extend(flag("--kubeconfig", kubeconfig.display()));
-        arguments.extend(flag("--observe-listen", observe));
+        arguments.extend(flag("--kubeconfig", &kubeconfig.display()));
+        arguments.extend(flag("--observe-listen", &observe));
         arguments.extend(args);
         let addresses = Addresses { observe, http: None, grpc: None };
         let agent = self.member(&agent_name(&cluster), "roadstead-agent", arguments, addresses).await?;
@@ -299,10 +299,10 @@ impl Roadstead {
         let [observe, grpc] = free_addresses();
         let mut arguments = vec!["serve".to_owned()];
         arguments.extend(files.flags());
-        arguments.extend(flag("--database-url", self.database_url()));
-        arguments.extend(flag("--policy", self.policy_path().display()));
-        arguments.extend(flag("--grpc-listen", grpc));
-        arguments.extend(flag("--observe-listen", observe));
+        arguments.extend(flag("--database-url", &self.database_url()));
+        arguments.extend(flag("--policy", &self.policy_path().display()));
+        arguments.extend(flag("--grpc-listen", &grpc));
+        arguments.extend(flag("--observe-listen", &observe));
         arguments.extend_from_slice(args);
         let addresses = Addresses { observe, http: None, grpc: Some(grpc) };
         let name = format!("controller-{number}");
@@ -325,7 +325,7 @@ impl Roadstead {
 
     fn controller_flags(&self) -> Vec<String> {
         let addresses = self.controllers.iter().filter_map(Member::grpc);
-        addresses.flat_map(|address| flag("--controller", format!("https://{address}"))).collect()
+        addresses.flat_map(|address| flag("--controller", &format!("https://{address}"))).collect()
     }
 
     fn policy_path(&self) -> PathBuf {
@@ -337,7 +337,7 @@ fn agent_name(cluster: &str) -> String {
     format!("agent-{cluster}")
 }
 
-fn flag(name: &str, value: impl ToString) -> [String; 2] {
+fn flag(name: &str, value: &impl ToString) -> [String; 2] {
     [name.to_owned(), value.to_string()]
 }
 

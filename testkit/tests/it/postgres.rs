@@ -19,6 +19,7 @@ fn folder() -> tempfile::TempDir {
     folder
 }
 
+fn t(w:&str){eprintln!("{:?} {w}", std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap());}
 async fn number(url: &str, query: &'static str) -> Result<i64, sqlx::Error> {
     let mut connection = PgConnection::connect(url).await?;
     sqlx::query_scalar(query).fetch_one(&mut connection).await
@@ -39,16 +40,16 @@ async fn data_survives_a_stop_and_a_kill_and_is_gone_after_the_drop() {
     assert!(url.contains("127.0.0.1"), "{url}");
     run(&url, "CREATE TABLE t (n BIGINT); INSERT INTO t VALUES (1)").await;
 
-    server.stop().await;
+    t("before"); server.stop().await;
     assert!(number(&url, "SELECT 1::bigint").await.is_err(), "a stopped server must not answer");
-    server.start_again().await.expect("starts again");
+    t("before"); server.start_again().await.expect("starts again");
     run(&url, "INSERT INTO t VALUES (2)").await;
-    server.kill().await;
-    server.start_again().await.expect("recovers");
+    t("before"); server.kill().await;
+    t("before"); server.start_again().await.expect("recovers");
     assert_eq!(number(&url, "SELECT sum(n)::bigint FROM t").await.expect("answers"), 3);
 
     assert!(matches!(server.create_database("x; DROP").await, Err(error) if error.to_string().contains("not a database name")));
-    drop(server);
+    t("before"); drop(server);
     let left: Vec<_> = std::fs::read_dir(folder.path()).expect("readable").collect();
     assert!(left.is_empty(), "{left:?}");
 }
