@@ -306,10 +306,13 @@ impl Driver {
     /// Tells probes and metrics how things are.
     fn tell(&self) {
         let session = self.core.session();
-        let controller = match (session.is_welcomed(), session.is_connected()) {
-            (true, _) => Ok(()),
-            (false, true) => Err("connected, waiting to be welcomed (another agent may serve this cluster)".to_owned()),
-            (false, false) => Err("not connected".to_owned()),
+        // Standing by is all that a second replica can do: were it not ready, a rolling update would never end.
+        let controller = if session.is_welcomed() || session.is_standing_by() {
+            Ok(())
+        } else if session.is_connected() {
+            Err("connected, but not welcomed yet".to_owned())
+        } else {
+            Err("not connected".to_owned())
         };
         self.readiness.set("controller", controller);
         if self.core.reducer().settled() {

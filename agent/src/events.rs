@@ -6,6 +6,8 @@
 //! the Event that exists instead of adding another.
 
 mod queue;
+#[cfg(test)]
+mod tests;
 pub mod write;
 
 pub use queue::{EventQueue, Notice};

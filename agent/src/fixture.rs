@@ -17,7 +17,7 @@ use roadstead_routing::policy::CONTROLLER_NAME;
 use wire::agent_message::Message as ToController;
 use wire::controller_message::Message as FromController;
 
-use crate::reduce::{Observation, Reducer, Sighting};
+use crate::reduce::{Observation, Reducer, Sighting, Unreadable};
 use crate::status::StatusSeen;
 
 pub(crate) const NAMESPACE: &str = "shop";
@@ -113,13 +113,14 @@ pub(crate) fn seen_with(object: &Object, status: StatusSeen) -> Observation {
 }
 
 pub(crate) fn unreadable(key: Option<ObjectKey>) -> Observation {
-    Observation::Unreadable(Problem {
+    let problem = Problem {
         object: key,
         code: Code::MalformedObject,
         severity: Severity::Error,
         message: "cannot be read".to_owned(),
         remedy: String::new(),
-    })
+    };
+    Observation::Unreadable(Unreadable { problem, uid: "uid-unreadable".to_owned() })
 }
 
 pub(crate) fn failed() -> Observation {

@@ -64,7 +64,11 @@ impl Metrics {
         registry.register("status_write_failures", "Statuses refused", metrics.status_write_failures.clone());
         registry.register("events_created", "Kubernetes Events created", metrics.events_created.clone());
         registry.register("event_failures", "Kubernetes Events refused", metrics.event_failures.clone());
-        registry.register("events_dropped", "Findings without an Event: too many waited", metrics.events_dropped.clone());
+        registry.register(
+            "events_dropped",
+            "Findings without an Event: too many waited",
+            metrics.events_dropped.clone(),
+        );
         metrics
     }
 

@@ -38,7 +38,7 @@ pub enum Observation {
     ListStarted,
     Seen(Box<Sighting>),
     /// There is an object, but it cannot be read.
-    Unreadable(Problem),
+    Unreadable(Unreadable),
     /// A live watch said that it is gone.
     Deleted(ObjectKey),
     /// The list is complete: what it did not mention is gone.
@@ -53,6 +53,14 @@ pub struct Sighting {
     pub converted: Converted,
     /// Of Ingresses only.
     pub status: Option<StatusSeen>,
+}
+
+/// An object of which not more than the metadata can be read, if that.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Unreadable {
+    pub problem: Problem,
+    /// Empty if it cannot be read either.
+    pub uid: String,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -120,7 +128,7 @@ impl Reducer {
         match observation {
             Observation::ListStarted => self.start(kind),
             Observation::Seen(sighting) => self.see(kind, *sighting),
-            Observation::Unreadable(problem) => self.note_unreadable(kind, problem),
+            Observation::Unreadable(unreadable) => self.note_unreadable(kind, unreadable),
             Observation::Deleted(key) => self.delete(&key),
             Observation::Listed => self.finish(kind),
             Observation::Failed(failure) => self.fail(kind, failure),
@@ -161,9 +169,10 @@ impl Reducer {
         }
     }
 
-    /// The uid of an object that exists and could be read.
+    /// The uid of an object that exists.
     pub fn uid(&self, key: &ObjectKey) -> Option<&str> {
-        self.seen.get(key).map(|sighting| &*sighting.converted.object.meta().uid)
+        let seen = self.seen.get(key).map(|sighting| &*sighting.converted.object.meta().uid);
+        seen.or_else(|| self.reported.unreadable_uid(key)).filter(|uid| !uid.is_empty())
     }
 
     /// Changes whenever [`Reducer::findings`] does.
@@ -213,14 +222,14 @@ impl Reducer {
         Outcome { changes, ingresses }
     }
 
-    fn note_unreadable(&mut self, kind: Kind, problem: Problem) -> Outcome {
-        match problem.object.clone() {
+    fn note_unreadable(&mut self, kind: Kind, unreadable: Unreadable) -> Outcome {
+        match unreadable.problem.object.clone() {
             Some(key) => {
                 self.mark(kind, &key);
-                self.reported.set_unreadable(&key, Some(problem));
+                self.reported.set_unreadable(&key, Some(unreadable));
             }
             None => {
-                self.lists.entry(kind).or_default().unnamed = Some(problem);
+                self.lists.entry(kind).or_default().unnamed = Some(unreadable.problem);
                 self.reported.bump_findings();
             }
         }
@@ -340,7 +349,7 @@ impl Reducer {
                         changes.push(Change::Upsert(key));
                     }
                 }
-                None if self.reported.unreadable(&key) => {}
+                None if self.reported.is_unreadable(&key) => {}
                 seen => {
                     let gone = seen.is_none() && cause == Cause::Deleted;
                     if (gone || self.complete(key.kind)) && self.reported.remove(&key) {

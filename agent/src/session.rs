@@ -82,12 +82,18 @@ pub struct Session {
 enum Phase {
     /// No stream.
     Down,
-    /// Hello is sent, or we stand by.
+    /// Hello is sent.
     Greeted,
+    /// Another agent serves this cluster; its place may become ours.
+    StandingBy,
     /// Welcomed; the lists are not there yet.
-    Listing { known: BucketHashes },
+    Listing {
+        known: BucketHashes,
+    },
     /// Waiting for the contents of differing buckets. Keys that are equal are in `held` already.
-    Comparing { held: BTreeMap<ObjectKey, Digest> },
+    Comparing {
+        held: BTreeMap<ObjectKey, Digest>,
+    },
     Synced,
 }
 
@@ -135,8 +141,12 @@ impl Session {
         !matches!(self.phase, Phase::Down)
     }
 
+    pub fn is_standing_by(&self) -> bool {
+        matches!(self.phase, Phase::StandingBy)
+    }
+
     pub fn is_welcomed(&self) -> bool {
-        !matches!(self.phase, Phase::Down | Phase::Greeted)
+        !matches!(self.phase, Phase::Down | Phase::Greeted | Phase::StandingBy)
     }
 
     pub fn is_synced(&self) -> bool {
@@ -173,8 +183,13 @@ impl Session {
             Some(FromController::DesiredStatuses(statuses)) => Ok(Some(Delivery::Statuses(statuses))),
             Some(FromController::Findings(findings)) => Ok(Some(Delivery::Findings(findings))),
             Some(FromController::Policy(policy)) => Ok(Some(Delivery::Policy(policy))),
+            Some(FromController::Standby(_)) => {
+                self.keep_deletions();
+                self.phase = Phase::StandingBy;
+                Ok(None)
+            }
             // A newer controller may say more than this build understands.
-            Some(FromController::Heartbeat(_) | FromController::Standby(_)) | None => Ok(None),
+            Some(FromController::Heartbeat(_)) | None => Ok(None),
         }
     }
 

@@ -8,6 +8,8 @@
 mod address;
 mod planner;
 mod seen;
+#[cfg(test)]
+mod tests;
 pub mod write;
 
 pub use address::Address;

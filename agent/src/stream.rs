@@ -9,6 +9,7 @@ use roadstead_proto::tls::TlsMaterial;
 use roadstead_proto::wire;
 use roadstead_routing::limit::MESSAGE_BYTES_MAX;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint, Uri};
@@ -38,7 +39,10 @@ pub enum StreamError {
 /// What happens to the link.
 pub enum LinkEvent {
     /// A controller answers: messages sent here go to it, until `close` is cancelled or `Down` comes.
-    Up { sender: mpsc::Sender<wire::AgentMessage>, close: CancellationToken },
+    Up {
+        sender: mpsc::Sender<wire::AgentMessage>,
+        close: CancellationToken,
+    },
     Message(wire::ControllerMessage),
     Down,
 }
@@ -80,9 +84,11 @@ pub async fn run(controllers: Controllers, events: mpsc::Sender<LinkEvent>) {
     let mut complaints: Vec<Complaint> = controllers.0.iter().map(|_| Complaint::default()).collect();
     loop {
         for ((url, endpoint), complaint) in controllers.0.iter().zip(&mut complaints) {
-            match converse(endpoint, &events).await {
+            let began = Instant::now();
+            match converse(url, endpoint, &events).await {
                 Ok(Ended { spoke, why }) => {
-                    if spoke {
+                    // A controller that greets and refuses us at once must not be dialled at once again.
+                    if spoke && began.elapsed() >= RETRY_MAX {
                         backoff.reset();
                         complaint.settle();
                     }
@@ -115,50 +121,61 @@ enum Failure {
     Dial(String),
 }
 
-async fn converse(endpoint: &Endpoint, events: &mpsc::Sender<LinkEvent>) -> Result<Ended, Failure> {
+async fn converse(url: &str, endpoint: &Endpoint, events: &mpsc::Sender<LinkEvent>) -> Result<Ended, Failure> {
     let channel = endpoint.connect().await.map_err(|error| Failure::Dial(complain::chain(&error)))?;
     let (sender, outgoing) = mpsc::channel(QUEUE_MAX);
     let close = CancellationToken::new();
     // Before the call: a controller may wait for Hello before it accepts.
     let up = LinkEvent::Up { sender, close: close.clone() };
     events.send(up).await.map_err(|_| Failure::Closed)?;
-    let ended = receive(channel, outgoing, &close, events).await?;
+    let call = Call { url, channel, outgoing, close };
+    let ended = call.receive(events).await?;
     events.send(LinkEvent::Down).await.map_err(|_| Failure::Closed)?;
     Ok(ended)
 }
 
-async fn receive(
+/// One stream.
+struct Call<'a> {
+    url: &'a str,
     channel: Channel,
     outgoing: mpsc::Receiver<wire::AgentMessage>,
-    close: &CancellationToken,
-    events: &mpsc::Sender<LinkEvent>,
-) -> Result<Ended, Failure> {
-    let mut client = AgentSyncClient::new(channel).max_decoding_message_size(2 * MESSAGE_BYTES_MAX);
-    let call = tokio::time::timeout(ACCEPT_MAX, client.sync(ReceiverStream::new(outgoing)));
-    let mut incoming = match call.await {
-        Err(_elapsed) => return Ok(Ended { spoke: false, why: format!("not accepted within {ACCEPT_MAX:?}") }),
-        Ok(Err(status)) => return Ok(Ended { spoke: false, why: describe(&status) }),
-        Ok(Ok(response)) => response.into_inner(),
-    };
-    let mut spoke = false;
-    loop {
-        let next = tokio::select! {
-            next = incoming.message() => next,
-            () = close.cancelled() => return Ok(Ended { spoke, why: "closed by the agent".to_owned() }),
+    close: CancellationToken,
+}
+
+impl Call<'_> {
+    async fn receive(self, events: &mpsc::Sender<LinkEvent>) -> Result<Ended, Failure> {
+        let Call { url, channel, outgoing, close } = self;
+        let mut client = AgentSyncClient::new(channel).max_decoding_message_size(2 * MESSAGE_BYTES_MAX);
+        let call = tokio::time::timeout(ACCEPT_MAX, client.sync(ReceiverStream::new(outgoing)));
+        let mut incoming = match call.await {
+            Err(_elapsed) => return Ok(Ended { spoke: false, why: format!("not accepted within {ACCEPT_MAX:?}") }),
+            Ok(Err(status)) => return Ok(Ended { spoke: false, why: describe(&status) }),
+            Ok(Ok(response)) => response.into_inner(),
         };
-        match next {
-            Ok(Some(message)) => {
-                spoke = true;
-                events.send(LinkEvent::Message(message)).await.map_err(|_| Failure::Closed)?;
+        let mut spoke = false;
+        loop {
+            let next = tokio::select! {
+                next = incoming.message() => next,
+                () = close.cancelled() => return Ok(Ended { spoke, why: "closed by the agent".to_owned() }),
+            };
+            match next {
+                Ok(Some(message)) => {
+                    if !spoke {
+                        tracing::info!("Connected to controller {url}");
+                    }
+                    spoke = true;
+                    events.send(LinkEvent::Message(message)).await.map_err(|_| Failure::Closed)?;
+                }
+                Ok(None) => return Ok(Ended { spoke, why: "closed by the controller".to_owned() }),
+                Err(status) => return Ok(Ended { spoke, why: describe(&status) }),
             }
-            Ok(None) => return Ok(Ended { spoke, why: "closed by the controller".to_owned() }),
-            Err(status) => return Ok(Ended { spoke, why: describe(&status) }),
         }
     }
 }
 
 fn describe(status: &tonic::Status) -> String {
     let code = status.code();
-    let cause = std::error::Error::source(status).map_or_else(String::new, |source| format!(": {}", complain::chain(source)));
+    let cause =
+        std::error::Error::source(status).map_or_else(String::new, |source| format!(": {}", complain::chain(source)));
     format!("{code:?}: {}{cause}", status.message())
 }

@@ -19,12 +19,14 @@ use tokio::sync::mpsc;
 use crate::backoff::Backoff;
 use crate::complain::{self, Complaint};
 use crate::reduce::{ListFailure, Observation};
-use request::{Lines, Page, WatchFrom};
+use request::{Lines, Page, Requests, WatchFrom};
 
 /// How long a streaming list may take to end. Servers that do not know `sendInitialEvents` never end it.
 pub const STREAMING_LIST_MAX: Duration = Duration::from_secs(30);
 /// Bookmarks come every minute or so: without any line for this long, the connection is taken for dead.
 pub const IDLE_MAX: Duration = Duration::from_secs(150);
+/// How long an answer may take to begin, and a page of a list to end.
+pub const ANSWER_MAX: Duration = Duration::from_secs(30);
 /// Waits between attempts.
 const RETRY_MIN: Duration = Duration::from_millis(500);
 const RETRY_MAX: Duration = Duration::from_secs(30);
@@ -36,6 +38,7 @@ const PAGE_OBJECTS: u32 = 500;
 pub struct WatchSettings {
     pub streaming_list_max: Duration,
     pub idle_max: Duration,
+    pub answer_max: Duration,
     pub retry_min: Duration,
     pub retry_max: Duration,
 }
@@ -45,6 +48,7 @@ impl Default for WatchSettings {
         Self {
             streaming_list_max: STREAMING_LIST_MAX,
             idle_max: IDLE_MAX,
+            answer_max: ANSWER_MAX,
             retry_min: RETRY_MIN,
             retry_max: RETRY_MAX,
         }
@@ -156,8 +160,11 @@ impl Watch {
                     if self.complaint.is_new(&error.to_string()) {
                         tracing::warn!("Watch {}: {error}. Retrying", self.kind);
                     }
+                    // What was missed while access was denied, only a new list can say.
                     if let Some(failure) = denied(self.kind, &error) {
                         self.tell(Observation::Failed(failure)).await?;
+                        self.backoff.wait().await;
+                        return Ok(());
                     }
                 }
             }
@@ -176,7 +183,7 @@ impl Watch {
             Some(lines) => lines,
             None => {
                 let from = WatchFrom::Version(&position.version);
-                match request::watch(&self.client, self.kind, from).await {
+                match self.requests().watch(from).await {
                     Ok(lines) => lines,
                     Err(error) => return error.into(),
                 }
@@ -204,7 +211,7 @@ impl Watch {
 
     /// Lists by watching with `sendInitialEvents`. The stream goes on as the watch.
     async fn stream_list(&mut self) -> Result<Position, End> {
-        let opened = request::watch(&self.client, self.kind, WatchFrom::InitialEvents).await;
+        let opened = self.requests().watch(WatchFrom::InitialEvents).await;
         let mut lines = match opened {
             Err(error) if error.refuses_parameters() => return Err(End::NoStreamingList),
             other => other?,
@@ -236,7 +243,7 @@ impl Watch {
     async fn page_list(&mut self) -> Result<Position, End> {
         let mut token: Option<String> = None;
         loop {
-            let page = match request::page(&self.client, self.kind, self.page, token.as_deref()).await {
+            let page = match self.requests().page(self.page, token.as_deref()).await {
                 Err(request::Error::Expired) if self.page.is_some() => {
                     // The list took longer than the server keeps versions: only one page is sure to be consistent.
                     self.page = None;
@@ -275,6 +282,10 @@ impl Watch {
         self.tell(Observation::Failed(failure)).await?;
         self.backoff.wait().await;
         Ok(())
+    }
+
+    fn requests(&self) -> Requests<'_> {
+        Requests { client: &self.client, kind: self.kind, answer_max: self.settings.answer_max }
     }
 
     async fn tell(&self, observation: Observation) -> Result<(), Closed> {

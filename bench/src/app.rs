@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
 use clap::Parser;
+use roadstead_testkit::exit;
 use tokio::task::JoinSet;
 
 use crate::args::{Cli, Command, Propagation};
@@ -36,14 +37,14 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// The run, ended by its deadline or Ctrl-C. Dropping what it has started ends all processes.
+/// The run, ended by its deadline or a signal. Dropping what it has started ends all processes.
 async fn bounded(args: &Propagation) -> anyhow::Result<()> {
     args.check()?;
     tokio::select! {
         outcome = tokio::time::timeout(Duration::from_secs(args.deadline_s), propagation(args)) => {
             outcome.map_err(|_| anyhow!("--deadline-s: not finished after {} s", args.deadline_s))?
         }
-        _ = tokio::signal::ctrl_c() => bail!("interrupted"),
+        () = exit::requested() => bail!("interrupted"),
     }
 }
 

@@ -78,9 +78,13 @@ fn follow(mut lines: impl BufRead, stop: &AtomicBool, on_line: impl Fn(&str)) {
     }
 }
 
+pub fn is_about_applied(line: &str) -> bool {
+    line.contains(TARGET)
+}
+
 /// The key and the moment in nanoseconds since the Unix epoch. `None` for every other line.
 fn parse(line: &str) -> Option<(&str, u64)> {
-    line.contains(TARGET).then_some(())?;
+    is_about_applied(line).then_some(())?;
     let (_, key) = line.split_once("\"key\":\"")?;
     let (key, _) = key.split_once('"')?;
     let (_, nanos) = line.split_once("\"unix_nanos\":")?;

@@ -96,9 +96,12 @@ impl Stream {
         outgoing.send(message(Out::Hello(hello(&link.cluster)))).await?;
         let mut client = wire::agent_sync_client::AgentSyncClient::new(channel);
         let mut incoming = client.sync(ReceiverStream::new(receiver)).await?.into_inner();
-        let welcome = match incoming.message().await?.and_then(|message| message.message) {
-            Some(In::Welcome(welcome)) => welcome,
-            other => bail!("cluster {}: expected Welcome, got {other:?}", link.cluster),
+        let welcome = loop {
+            match incoming.message().await?.and_then(|message| message.message) {
+                Some(In::Welcome(welcome)) => break welcome,
+                Some(In::Heartbeat(_)) => {}
+                other => bail!("cluster {}: expected Welcome, got {other:?}", link.cluster),
+            }
         };
         let known = BucketHashes::from_bytes(&welcome.known).context("Welcome.known has a wrong length")?;
         let backlog = VecDeque::new();

@@ -16,7 +16,7 @@ use roadstead_testkit::stack::roadstead::{AgentOptions, EdgeOptions, Roadstead, 
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use crate::applied::{EDGE_LOG_FLAGS, Followers};
+use crate::applied::{self, EDGE_LOG_FLAGS, Followers};
 use crate::args::Propagation;
 use crate::clock::Clock;
 use crate::cluster::{self, Link};
@@ -36,6 +36,9 @@ const CHANGES_QUEUED_MAX: usize = 4_096;
 /// The first synchronisation is over when the edges have applied nothing for so long.
 const QUIET: Duration = Duration::from_secs(1);
 const POLL: Duration = Duration::from_millis(50);
+/// When a run fails: lines of each log, and keys that are waited for.
+const LOG_LINES: usize = 20;
+const MISSING_SHOWN: usize = 5;
 
 pub struct System {
     pub bench: Arc<Bench>,
@@ -161,11 +164,13 @@ impl System {
     /// For a run that failed: what is still waited for, and how each log ends.
     pub fn problems(&mut self) -> String {
         let mut text = String::new();
-        for (key, edges) in self.bench.tracker().missing(10) {
+        for (key, edges) in self.bench.tracker().missing(MISSING_SHOWN) {
             text += &format!("not applied: {key} by edges {edges:?}\n");
         }
         for member in self.roadstead.members() {
-            text += &format!("── {}\n{}\n", member.name(), member.log_tail(10));
+            let log = member.log_tail(LOG_LINES);
+            let lines = log.lines().filter(|line| !applied::is_about_applied(line));
+            text += &format!("── {}\n{}\n", member.name(), lines.collect::<Vec<_>>().join("\n"));
         }
         text
     }

@@ -1,10 +1,11 @@
-//! Wiring: parses nothing and decides nothing, but says in which order things start and what ends with what.
+//! Wiring: decides nothing, but says in which order things start and what ends with what.
 //!
 //! Always: database and migrations → load the world → compute everything → check → only then listen for agents and
 //! edges. Any task that ends, ends the process.
 
+use std::future::Future;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context;
 use axum::Router;
@@ -13,33 +14,27 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use prometheus_client::registry::Registry;
-use roadstead_proto::identity::Identity;
-use roadstead_proto::tls::{TlsFiles, TlsMaterial};
+use roadstead_proto::tls::TlsFiles;
 use roadstead_runtime::ready::Readiness;
 use roadstead_runtime::{log, observe, stop};
+use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 pub use crate::app::args::{Command, ServeArgs};
-use crate::core::message::Output;
-use crate::core::{Core, Start};
 use crate::observe::metrics::Metrics;
-use crate::policy::{self, follow};
-use crate::serve::core_task::{Command as CoreCommand, CoreTask, INBOX_MAX, now_ms};
+use crate::policy::follow;
+use crate::serve::core_task::{Command as CoreCommand, CoreTask, INBOX_MAX};
 use crate::serve::streams::Streams;
-use crate::store::postgres::Postgres;
 use crate::store::queue::Queue;
 use crate::store::writer::Writer;
-use crate::store::{Store, StoreError};
-use crate::world::Limits;
 use crate::{ca, serve};
 
 mod args;
+mod start;
 
-/// Between two attempts to reach the database at start.
-const DATABASE_RETRY: Duration = Duration::from_millis(500);
-/// Events that may wait for the core.
+/// Events of one kind that may wait for the core.
 const EVENTS_MAX: usize = 1_024;
 /// `/status` gives up after this; before the world is loaded nobody answers.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -72,39 +67,24 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         tls_ca,
         log: _,
     } = args;
-    let server = serve::builder(&tls_material(TlsFiles { certificate: tls_cert, key: tls_key, authority: tls_ca })?)?;
+    let tls = TlsFiles { certificate: tls_cert, key: tls_key, authority: tls_ca };
+    let server = serve::builder(&start::tls_material(&tls)?)?;
     let stop = stop::on_signal().context("install signal handlers")?;
     let (metrics, readiness, mut tasks) = (Metrics::default(), Readiness::new(), JoinSet::new());
     let (inbox, commands) = mpsc::channel(INBOX_MAX);
-    readiness.set("start", Err("connecting to --database-url".to_owned()));
+    readiness.set("start", Err("connecting to the database (--database-url)".to_owned()));
     let listener = observe::bind("--observe-listen", observe_listen).await?;
     tasks.spawn(observing(listener, &metrics, &readiness, inbox.clone(), stop.clone()));
 
-    let database = connect(&database_url, Duration::from_secs(database_wait_seconds), &readiness);
+    let wait = Duration::from_secs(database_wait_seconds);
     let store = tokio::select! {
-        store = database => Arc::new(store?),
+        store = start::connect(&database_url, wait, &readiness) => Arc::new(store?),
         () = stop.cancelled() => return Ok(()),
     };
-    let (accepted, problem) = policy::at_start(&*store, &policy).await?;
-    if let Some(problem) = &problem {
-        tracing::error!(problem, policy.rev = accepted.rev, "--policy is not usable; the last accepted policy is in force");
-    }
     readiness.set("start", Err("loading the world".to_owned()));
-    let started = Instant::now();
-    let loaded = store.load().await.context("--database-url: load the world")?;
-    let start = Start {
-        now_ms: now_ms(),
-        policy: accepted,
-        policy_problem: problem.clone(),
-        loaded,
-        limits: Limits::default(),
-        metrics: metrics.clone(),
-    };
-    let (core, outputs) = Core::start(start);
-    metrics.publish.start_seconds.set(started.elapsed().as_secs_f64());
-
     let queue = Arc::new(Queue::default());
-    outputs.into_iter().for_each(|output| if let Output::Store(request) = output { queue.push(request) });
+    let (core, problem) = start::load(&*store, &policy, &metrics, &queue).await?;
+
     let (store_events_in, store_events) = mpsc::channel(EVENTS_MAX);
     let (policy_events_in, policy_events) = mpsc::channel(EVENTS_MAX);
     let writer = Writer::new(store.clone(), queue.clone(), store_events_in, metrics.store.clone());
@@ -115,11 +95,10 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     tasks.spawn(ended(core.run(), "the core"));
 
     let listener = observe::bind("--grpc-listen", grpc_listen).await?;
-    let address = listener.local_addr().context("--grpc-listen")?;
     let streams = serve::run(server, listener, Streams::new(inbox), stop.clone());
     tasks.spawn(async { streams.await.map_err(anyhow::Error::from) });
     readiness.set("start", Ok(()));
-    tracing::info!(%address, start_ms = started.elapsed().as_millis() as u64, "Serving agents and edges");
+    tracing::info!(address = %grpc_listen, "Serving agents and edges");
     let ended = tokio::select! {
         () = stop.cancelled() => Ok(()),
         Some(ended) = tasks.join_next() => ended.context("a task panicked").flatten(),
@@ -129,42 +108,8 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     ended
 }
 
-/// Reads and checks the TLS files. Only a controller's certificate may serve.
-fn tls_material(files: TlsFiles) -> anyhow::Result<TlsMaterial> {
-    let tls = files.load()?;
-    match &tls.identity {
-        Identity::Controller(_) => Ok(tls),
-        other => anyhow::bail!(
-            "--tls-cert {}: its identity is {other}, but only controller/ID may serve; issue one with `ca issue --identity controller/ID`",
-            files.certificate.display(),
-        ),
-    }
-}
-
-/// Connects and migrates, as often as it takes within `wait`.
-async fn connect(url: &str, wait: Duration, readiness: &Readiness) -> anyhow::Result<Postgres> {
-    let store = Postgres::new(url).map_err(|reason| anyhow::anyhow!("--database-url: {reason}; it should look like postgres://USER@HOST/DATABASE"))?;
-    let deadline = Instant::now() + wait;
-    let mut said = String::new();
-    loop {
-        let problem = match store.migrate().await {
-            Ok(()) => return Ok(store),
-            Err(StoreError::Unavailable(reason)) if Instant::now() < deadline => reason,
-            Err(error) => {
-                anyhow::bail!("--database-url: {error}; check that the database runs and that the URL is right")
-            }
-        };
-        if problem != said {
-            tracing::warn!(problem, "Waiting for the database (--database-url)");
-            readiness.set("start", Err(format!("waiting for the database (--database-url): {problem}")));
-            said = problem;
-        }
-        tokio::time::sleep(DATABASE_RETRY).await;
-    }
-}
-
 fn observing(
-    listener: tokio::net::TcpListener,
+    listener: TcpListener,
     metrics: &Metrics,
     readiness: &Readiness,
     inbox: mpsc::Sender<CoreCommand>,

@@ -48,7 +48,7 @@ pub fn compute(turn: &mut Turn) -> Computed {
     }
     for id in dirty.backends {
         let outcome = compute_backend(turn.world.inputs(), &id);
-        turn.findings.set(Source::Backend(id.clone()), outcome.findings);
+        turn.findings.set(&Source::Backend(id.clone()), outcome.findings);
         let resource = outcome.backend.map(|backend| {
             let digest = Digest::of(&backend_to_wire(&backend));
             Resource { value: Arc::new(backend), digest }
@@ -57,7 +57,7 @@ pub fn compute(turn: &mut Turn) -> Computed {
     }
     for (cluster, ingress) in dirty.ingresses {
         let findings = compute_ingress(turn.world.inputs(), &cluster, &ingress);
-        turn.findings.set(Source::Ingress(cluster.clone(), ingress.clone()), findings);
+        turn.findings.set(&Source::Ingress(cluster.clone(), ingress.clone()), findings);
         computed.ingresses.insert((cluster, ingress));
     }
     computed
@@ -83,7 +83,7 @@ fn one_host(turn: &mut Turn, pool: &PoolName, host: &HostKey) -> Option<Option<R
     let outcome = compute_host(turn.world.inputs(), pool, host);
     let source = Source::Host(pool.clone(), host.clone());
     let Some(compiled) = outcome.host else {
-        turn.findings.set(source, outcome.findings);
+        turn.findings.set(&source, outcome.findings);
         return Some(None);
     };
     let violations = check_host(&compiled);
@@ -93,10 +93,10 @@ fn one_host(turn: &mut Turn, pool: &PoolName, host: &HostKey) -> Option<Option<R
     }
     let encoded = host_to_wire(&compiled).encode_to_vec();
     if encoded.len() > HOST_BYTES_MAX {
-        turn.findings.set(source, too_large(&compiled, encoded.len()));
+        turn.findings.set(&source, too_large(&compiled, encoded.len()));
         return None;
     }
-    turn.findings.set(source, outcome.findings);
+    turn.findings.set(&source, outcome.findings);
     Some(Some(Resource { value: Arc::new(compiled), digest: Digest::of_bytes(&encoded) }))
 }
 

@@ -173,7 +173,7 @@ impl Core {
             message: format!("The object cannot be stored: {reason}; it takes effect, but a restart will not know it"),
             remedy: "Remove control characters from names and annotations.".to_owned(),
         };
-        self.turn.findings.set(Source::Storage(cluster, key), vec![finding]);
+        self.turn.findings.set(&Source::Storage(cluster, key), vec![finding]);
     }
 
     /// The first table is checked as a whole. Violations are for a person; serving goes on, because what is loaded is

@@ -145,7 +145,10 @@ mod tests {
         let chunks = held.contents(&all);
         assert!(chunks.len() > 1);
         assert!(chunks.iter().all(|chunk| chunk.encoded_len() <= MESSAGE_BYTES_MAX));
-        assert_eq!(chunks.iter().flat_map(|chunk| &chunk.buckets).map(|bucket| bucket.held.len()).sum::<usize>(), 6_000);
+        assert_eq!(
+            chunks.iter().flat_map(|chunk| &chunk.buckets).map(|bucket| bucket.held.len()).sum::<usize>(),
+            6_000
+        );
         let last: Vec<bool> = chunks.iter().map(|chunk| chunk.last).collect();
         assert!(last[last.len() - 1] && !last[..last.len() - 1].contains(&true));
         assert_eq!(held.contents(&[]), [wire::BucketContents { buckets: vec![], last: true }]);

@@ -99,7 +99,8 @@ impl Ingest {
         }
         let member = self.members.entry(cluster.clone()).or_default();
         if member.streams == STREAMS_PER_CLUSTER_MAX {
-            return turn.close(stream, Close::Limit(format!("{STREAMS_PER_CLUSTER_MAX} streams of this cluster are open")));
+            return turn
+                .close(stream, Close::Limit(format!("{STREAMS_PER_CLUSTER_MAX} streams of this cluster are open")));
         }
         member.streams += 1;
         let fresh = Stream { cluster, hello: None, last_heard_ms: turn.now_ms, phase: Phase::Greeting };
@@ -195,7 +196,7 @@ impl Ingest {
         for (cluster, member) in &mut self.members {
             if member.identity_refused_ms.is_some_and(|at| turn.now_ms.saturating_sub(at) > IDENTITY_FINDING_MS) {
                 member.identity_refused_ms = None;
-                turn.findings.clear(Source::Identity(cluster.clone()));
+                turn.findings.clear(&Source::Identity(cluster.clone()));
             }
         }
     }
@@ -239,7 +240,13 @@ impl Ingest {
         self.streams.get(&self.members.get(cluster)?.holder?)?.hello.as_ref()
     }
 
-    fn greet(&mut self, stream: StreamId, cluster: &ClusterId, hello: wire::Hello, turn: &mut Turn) -> Result<(), Close> {
+    fn greet(
+        &mut self,
+        stream: StreamId,
+        cluster: &ClusterId,
+        hello: wire::Hello,
+        turn: &mut Turn,
+    ) -> Result<(), Close> {
         if hello.cluster != cluster.as_str() {
             return Err(Close::Identity { claimed: hello.cluster, certificate: cluster.to_string() });
         }
@@ -309,6 +316,7 @@ impl Ingest {
             policy: Some(agent_policy(turn)),
         };
         turn.to_agent(stream, Say::Welcome(welcome));
+        turn.findings.clear_admission(&cluster);
         turn.welcomed.insert(cluster);
     }
 
@@ -328,7 +336,7 @@ impl Ingest {
                 ),
                 remedy: "Give each cluster a certificate of its own.".to_owned(),
             };
-            turn.findings.set(Source::Identity(cluster), vec![finding]);
+            turn.findings.set(&Source::Identity(cluster), vec![finding]);
         }
         Close::OtherCluster { pinned, presented }
     }

@@ -72,8 +72,7 @@ async fn import(
 }
 
 fn accepted(row: PolicyRow) -> Result<AcceptedPolicy, PolicyError> {
-    let policy = file::parse(&row.body)
-        .map_err(|problem| PolicyError::StoredUnreadable { rev: row.rev, problem })?;
+    let policy = file::parse(&row.body).map_err(|problem| PolicyError::StoredUnreadable { rev: row.rev, problem })?;
     Ok(AcceptedPolicy { rev: row.rev, policy, source: row.source })
 }
 

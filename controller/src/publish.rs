@@ -110,7 +110,7 @@ impl Publish {
         if !turn.policy.policy.pools.contains_key(&edge.pool) {
             tracing::warn!(pool = %edge.pool, edge.id = edge.edge, "The policy has no such pool; the edge gets an empty table");
         }
-        match self.pools.entry(edge.pool.clone()).or_default().connect(&edge.edge, stream, turn.now_ms) {
+        match self.pools.entry(edge.pool.clone()).or_default().connect(&edge, stream, turn) {
             Ok(replaced) => {
                 if let Some(older) = replaced {
                     self.streams.remove(&older);

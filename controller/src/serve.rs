@@ -23,6 +23,8 @@ pub mod streams;
 const RECEIVED_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Streams on one connection: a peer needs one, and another while it replaces the first.
 const STREAMS_PER_CONNECTION_MAX: u32 = 16;
+/// What a peer may send before we have read it: one large message at a time flows without waiting.
+const WINDOW_BYTES: u32 = 1024 * 1024;
 /// A dead connection is noticed after one interval and one timeout, as fast as by our own heartbeats.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(4);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -39,6 +41,8 @@ pub enum ServeError {
 pub fn builder(tls: &TlsMaterial) -> Result<Server, ServeError> {
     Server::builder()
         .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
+        .initial_stream_window_size(WINDOW_BYTES)
+        .initial_connection_window_size(WINDOW_BYTES)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .tls_config(tls.server())
@@ -55,10 +59,7 @@ pub async fn run(
     server
         .add_service(AgentSyncServer::new(streams.clone()).max_decoding_message_size(RECEIVED_BYTES_MAX))
         .add_service(EdgeConfigServer::new(streams).max_decoding_message_size(RECEIVED_BYTES_MAX))
-        .serve_with_incoming_shutdown(
-            TcpIncoming::from(listener).with_nodelay(Some(true)),
-            stop.cancelled_owned(),
-        )
+        .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), stop.cancelled_owned())
         .await
         .map_err(ServeError::Serve)
 }

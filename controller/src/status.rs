@@ -45,7 +45,7 @@ impl Status {
     ) {
         let news: News = publish.take_news();
         self.desired.refresh(ingresses, publish, turn);
-        self.desired.reconsider(news, publish, turn);
+        self.desired.reconsider(&news, publish, turn);
         self.waiting.extend(turn.findings.take_changed());
         for cluster in std::mem::take(&mut turn.welcomed) {
             self.desired.tell_everything(&cluster);
@@ -76,7 +76,11 @@ impl Status {
                 findings: findings.iter().map(to_wire).collect(),
             };
             let digest = Digest::of(&object);
-            let before = if findings.is_empty() { self.told.remove(&subject) } else { self.told.insert(subject.clone(), digest) };
+            let before = if findings.is_empty() {
+                self.told.remove(&subject)
+            } else {
+                self.told.insert(subject.clone(), digest)
+            };
             if before == Some(digest) {
                 continue;
             }

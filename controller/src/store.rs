@@ -122,9 +122,14 @@ pub struct TakeOver {
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum TakeOverAnswer {
-    Granted { epoch: u64, digest_key: DigestKey },
+    Granted {
+        epoch: u64,
+        digest_key: DigestKey,
+    },
     /// The identity belongs to a cluster with this uid.
-    OtherUid { pinned: String },
+    OtherUid {
+        pinned: String,
+    },
 }
 
 /// One transaction.
@@ -231,11 +236,15 @@ impl Batch {
         let mut wanted = self.items() / 2;
         for (cluster, part) in &mut self.clusters {
             let mut moved = ClusterBatch { epoch: part.epoch, ..ClusterBatch::default() };
-            while wanted > 0 && let Some((key, stored)) = part.upserts.pop_first() {
+            while wanted > 0
+                && let Some((key, stored)) = part.upserts.pop_first()
+            {
                 moved.upserts.insert(key, stored);
                 wanted -= 1;
             }
-            while wanted > 0 && let Some((key, position)) = part.removals.pop_first() {
+            while wanted > 0
+                && let Some((key, position)) = part.removals.pop_first()
+            {
                 moved.removals.insert(key, position);
                 wanted -= 1;
             }

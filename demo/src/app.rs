@@ -29,26 +29,22 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let Args { check, json, http_port } = args;
     let directory = tempfile::Builder::new().prefix("roadstead-demo-").tempdir().context("make a working directory")?;
     let binaries = roadstead_testkit::stack::roadstead::beside_current_exe()?;
-    let options = FleetOptions {
-        binaries,
-        directory: directory.path().to_owned(),
-        http_port: (!check).then_some(http_port),
-    };
+    let options =
+        FleetOptions { binaries, directory: directory.path().to_owned(), http_port: (!check).then_some(http_port) };
     say::line("Starting Roadstead");
-    let stop = async { tokio::signal::ctrl_c().await.context("wait for Ctrl-C") };
-    tokio::pin!(stop);
+    let mut stop = std::pin::pin!(roadstead_testkit::exit::requested());
     let mut fleet = tokio::select! {
         fleet = Fleet::start(options) => fleet?,
-        _ = &mut stop => return Ok(ExitCode::FAILURE),
+        () = &mut stop => return Ok(ExitCode::FAILURE),
     };
     let code = if check {
         tokio::select! {
             code = checked(&mut fleet, json) => code?,
-            _ = &mut stop => ExitCode::FAILURE,
+            () = &mut stop => ExitCode::FAILURE,
         }
     } else {
         what_to_try(&mut fleet);
-        stop.await?;
+        stop.await;
         ExitCode::SUCCESS
     };
     say::line("Stopping");

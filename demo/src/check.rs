@@ -89,7 +89,9 @@ pub async fn run(fleet: &mut Fleet) -> Vec<Row> {
 
 /// The table for people.
 pub fn print(rows: &[Row]) {
-    say::line("\n     claim                                                                          sent  failed  misrouted");
+    say::line(
+        "\n     claim                                                                          sent  failed  misrouted",
+    );
     for row in rows {
         let mark = if row.ok { "ok  " } else { "MISS" };
         say::line(&format!(

@@ -121,8 +121,7 @@ impl Cluster {
                 port: self.pod_port,
             })
             .collect();
-        let listed: Vec<String> =
-            pods.iter().map(|pod| format!("{}={}:{}", pod.name, pod.ip, pod.port)).collect();
+        let listed: Vec<String> = pods.iter().map(|pod| format!("{}={}:{}", pod.name, pod.ip, pod.port)).collect();
         let name = format!("pods-{}-{namespace}-{service}", self.name);
         let mut spec = Spec::new(name, self.binaries.join("roadstead-echo"))
             .args(["--cluster", &self.name, "--namespace", namespace, "--service", service])

@@ -43,7 +43,8 @@ impl Fleet {
         for (index, name) in (0..).zip(EDGES) {
             let mut edge = EdgeOptions::new(name, POOL);
             edge.region = Some("eu".to_owned());
-            edge.http = http_port.map(|port| ([127, 0, 0, 1], port + index).into()).filter(|it| TcpListener::bind(it).is_ok());
+            edge.http =
+                http_port.map(|port| ([127, 0, 0, 1], port + index).into()).filter(|it| TcpListener::bind(it).is_ok());
             wanted.edges.push(edge);
         }
         for cluster in &clusters {

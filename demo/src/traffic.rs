@@ -54,7 +54,8 @@ impl Traffic {
             let mut load = Load::new(Target::get(edge, host, "/"), CONNECTIONS_PER_EDGE, requests / share);
             load.pace = Pace::PerSecond(REQUESTS_PER_SECOND / share as f64);
             load.duration_max = RUN_MAX;
-            load.is_misrouted = Arc::new(move |sample: &Sample| sample.status == 200 && sample.echo["service"] != service);
+            load.is_misrouted =
+                Arc::new(move |sample: &Sample| sample.status == 200 && sample.echo["service"] != service);
             load.start()
         };
         Self(edges.into_iter().map(run).collect())

@@ -23,8 +23,10 @@ async fn a_bad_object_hurts_only_itself() -> anyhow::Result<()> {
     good_application(&api)?;
     let mut system = start(&api, folder.path()).await?;
     let edge = system.edge(0).http().context("an edge has an address")?;
-    until(WITHIN, "the good host answers 502: its pod does not exist", async || status(edge, "good.example.com").await == Some(502))
-        .await?;
+    until(WITHIN, "the good host answers 502: its pod does not exist", async || {
+        status(edge, "good.example.com").await == Some(502)
+    })
+    .await?;
 
     api.faults().change(|faults| faults.accept_invalid = true);
     for bad in bad_objects() {
@@ -139,7 +141,8 @@ fn service(name: &str) -> Value {
 }
 
 fn slice(service: &str, addresses: &[&str]) -> Value {
-    let endpoints: Vec<Value> = addresses.iter().map(|it| json!({"addresses": [it], "conditions": {"ready": true}})).collect();
+    let endpoints: Vec<Value> =
+        addresses.iter().map(|it| json!({"addresses": [it], "conditions": {"ready": true}})).collect();
     json!({
         "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
         "metadata": {"name": format!("{service}-1"), "namespace": "shop", "labels": {"kubernetes.io/service-name": service}},

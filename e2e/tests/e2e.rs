@@ -3,6 +3,12 @@
 //! The binaries are those that `cargo build --workspace --bins` made; tests refuse to run with binaries that are older
 //! than the sources, because they would prove nothing.
 
+#![expect(clippy::unwrap_used, reason = "a step that cannot be carried out is a failed test")]
+
 mod bad_input;
+mod database;
 mod error_lines;
+mod identity;
+mod incomplete_lists;
+mod restart;
 mod scenario;

@@ -81,11 +81,20 @@ fn an_unreadable_certificate_names_the_flag() {
         let state = place.path("state");
         let mut arguments: Vec<&str> = first.into_iter().collect();
         match program {
-            "roadstead-controller" => arguments.extend(["--database-url", "postgres://127.0.0.1:1/x", "--policy", "/dev/null"]),
+            "roadstead-controller" => {
+                arguments.extend(["--database-url", "postgres://127.0.0.1:1/x", "--policy", "/dev/null"]);
+            }
             "roadstead-agent" => arguments.extend(["--controller", "https://127.0.0.1:1"]),
             _ => arguments.extend(["--controller", "https://127.0.0.1:1", "--state-dir", &state]),
         }
-        arguments.extend(["--tls-cert", "/nowhere/tls.crt", "--tls-key", "/nowhere/tls.key", "--tls-ca", "/nowhere/ca"]);
+        arguments.extend([
+            "--tls-cert",
+            "/nowhere/tls.crt",
+            "--tls-key",
+            "/nowhere/tls.key",
+            "--tls-ca",
+            "/nowhere/ca",
+        ]);
         assert_names(&place.fail(program, &arguments), &["--tls-cert", "/nowhere/tls.crt"]);
     }
 }
@@ -95,7 +104,10 @@ fn a_certificate_of_another_role_is_refused() {
     let place = Place::new();
     let mut arguments = place.tls("edge");
     arguments.extend(["--controller".to_owned(), "https://127.0.0.1:1".to_owned()]);
-    assert_names(&place.fail("roadstead-agent", &texts(&arguments)), &["--tls-cert", "pool/public/edge/e1", "cluster/"]);
+    assert_names(
+        &place.fail("roadstead-agent", &texts(&arguments)),
+        &["--tls-cert", "pool/public/edge/e1", "cluster/"],
+    );
     let mut arguments = place.tls("cluster");
     let state = place.path("state");
     arguments.extend(["--controller", "https://127.0.0.1:1", "--state-dir", &state].map(str::to_owned));
@@ -131,7 +143,8 @@ fn a_port_in_use_names_the_flag() {
 fn an_unreadable_kubeconfig_names_the_flag() {
     let place = Place::new();
     let mut arguments = place.tls("cluster");
-    let flags = ["--controller", "https://127.0.0.1:1", "--kubeconfig", "/nowhere/config", "--observe-listen", "127.0.0.1:0"];
+    let flags =
+        ["--controller", "https://127.0.0.1:1", "--kubeconfig", "/nowhere/config", "--observe-listen", "127.0.0.1:0"];
     arguments.extend(flags.map(str::to_owned));
     assert_names(&place.fail("roadstead-agent", &texts(&arguments)), &["--kubeconfig", "/nowhere/config"]);
 }

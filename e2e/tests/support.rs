@@ -1,5 +1,8 @@
 //! What the tests share: fresh binaries, one small system, requests that are never retried.
 
+#[path = "support/site.rs"]
+pub mod site;
+
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 

@@ -9,8 +9,9 @@ use anyhow::{Context, bail};
 use ipnet::IpNet;
 use prometheus_client::registry::Registry;
 use roadstead_proto::identity::Identity;
-use roadstead_proto::tls::TlsFiles;
+use roadstead_proto::tls::{TlsFiles, TlsMaterial};
 use roadstead_routing::endpoints::Locality;
+use roadstead_routing::id::PoolName;
 use roadstead_runtime::log::LogArgs;
 use roadstead_runtime::ready::Readiness;
 use roadstead_runtime::{log, observe, stop};
@@ -20,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::health::Clock;
 use crate::last_good::StateDir;
 use crate::last_good::journal::Journal;
-use crate::last_good::writer::LastGood;
+use crate::last_good::writer::{LastGood, Pace};
 use crate::listen::{self, Shared, WORKERS_MAX, Workers};
 use crate::observe::Metrics;
 use crate::observe::access::AccessLog;
@@ -112,11 +113,8 @@ pub async fn serve(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
         observe_listen,
         log: _,
     } = args;
-    let shown = tls_cert.display().to_string();
-    let tls = TlsFiles { certificate: tls_cert, key: tls_key, authority: tls_ca }.load()?;
-    let Identity::Edge { pool, edge } = tls.identity.clone() else {
-        bail!("--tls-cert {shown}: its identity is {}; an edge needs pool/NAME/edge/ID: roadstead-controller ca issue --identity pool/NAME/edge/ID", tls.identity);
-    };
+    let tls = TlsFiles { certificate: tls_cert, key: tls_key, authority: tls_ca };
+    let (tls, pool, edge) = identify(&tls)?;
     let controllers = Controllers::new(&controller, controller_name.as_deref(), &tls)?;
     let state_dir = StateDir::open(&state_dir)?;
     let mut registry = Registry::default();
@@ -127,52 +125,76 @@ pub async fn serve(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
     let mut holdings = Holdings::new(pool.clone(), TableWriter::new(table.clone(), locality));
     let last_good = load(&state_dir, &mut holdings, &metrics)?;
 
-    let observing = observe::bind("--observe-listen", observe_listen).await?;
-    let workers = workers.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
-    let listeners = listen::bind(http_listen, workers.min(WORKERS_MAX))?;
+    let probes = observe::bind("--observe-listen", observe_listen).await?;
     let access_log = if access_log { AccessLog::On } else { AccessLog::Off };
     let config = Config { trusted_proxies: TrustedProxies::new(trusted_proxies), access_log, ..Config::default() };
     let shared = Shared { table, clock: Clock::start(), config, metrics: metrics.clone(), stop: stop.clone() };
-    let workers = Workers::start(listeners, &shared).context("start worker threads")?;
+    let workers = start_workers(http_listen, workers, &shared)?;
     tracing::info!("Edge {edge} of pool {pool} accepts requests on {http_listen}");
 
-    let introduction = Introduction {
-        edge: edge.clone(),
-        pool: pool.to_string(),
-        region,
-        zone: zone.unwrap_or_default(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-    };
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    let (pool, zone) = (pool.to_string(), zone.unwrap_or_default());
+    let introduction = Introduction { edge: edge.clone(), pool: pool.clone(), region, zone, version };
     let machine = Machine::new(introduction, holdings, controllers.count(), rand::random());
     let (readiness, status) = (Readiness::new(), SharedStatus::default());
-    let reports =
-        Reports { readiness: readiness.clone(), status: status.clone(), metrics, pool: pool.to_string(), edge };
+    let reports = Reports { readiness: readiness.clone(), status: status.clone(), metrics, pool, edge };
 
     let mut tasks: JoinSet<anyhow::Result<()>> = JoinSet::new();
     let following = client::follow(machine, controllers, last_good, reports, stop.clone());
-    tasks.spawn(async { Ok(following.await) });
-    let probes = observe::serve(observing, Arc::new(registry), readiness, status.router(), stop.clone());
-    tasks.spawn(async { Ok(probes.await?) });
+    tasks.spawn(async {
+        following.await;
+        Ok(())
+    });
+    let probing = observe::serve(probes, Arc::new(registry), readiness, status.router(), stop.clone());
+    tasks.spawn(async { Ok(probing.await?) });
     tasks.spawn(async { Ok(workers.ended().await?) });
-    until_stopped(tasks, stop).await
+    until_stopped(tasks, &stop).await?;
+    // Only now may another edge use the directory.
+    drop(state_dir);
+    Ok(())
+}
+
+/// Which edge of which pool the certificate makes this one.
+fn identify(files: &TlsFiles) -> anyhow::Result<(TlsMaterial, PoolName, String)> {
+    let tls = files.load()?;
+    match tls.identity.clone() {
+        Identity::Edge { pool, edge } => Ok((tls, pool, edge)),
+        other => bail!(
+            "--tls-cert {}: its identity is {other}; an edge needs pool/NAME/edge/ID: \
+             roadstead-controller ca issue --identity pool/NAME/edge/ID",
+            files.certificate.display()
+        ),
+    }
+}
+
+fn start_workers(address: SocketAddr, workers: Option<NonZeroUsize>, shared: &Shared) -> anyhow::Result<Workers> {
+    let workers = workers.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
+    let listeners = listen::bind(address, workers.min(WORKERS_MAX))?;
+    Workers::start(listeners, shared).context("start worker threads")
 }
 
 /// Reads what the last run left and starts the thread that keeps it up to date.
 fn load(state_dir: &StateDir, holdings: &mut Holdings, metrics: &Arc<Metrics>) -> anyhow::Result<LastGood> {
     let directory = state_dir.path().display();
-    let (journal, replayed) =
-        Journal::open(state_dir.path()).with_context(|| format!("--state-dir {directory}: open the last good table"))?;
+    let (journal, replayed) = Journal::open(state_dir.path())
+        .with_context(|| format!("--state-dir {directory}: open the last good table"))?;
     if replayed.bytes_lost > 0 {
         tracing::warn!(bytes = replayed.bytes_lost, "The end of the last good table was damaged and is cut off");
     }
+    let same_build = replayed.same_build;
     holdings.replay(replayed);
     if holdings.is_complete() {
         tracing::info!(hosts = holdings.hosts(), backends = holdings.backends(), "Serving the last good table");
     }
-    LastGood::start(journal, metrics.clone()).context("start a thread")
+    let last_good = LastGood::start(journal, metrics.clone(), Pace::default()).context("start a thread")?;
+    if !same_build {
+        // What this build adds must not count as another build's.
+        last_good.rewrite(holdings.snapshot());
+    }
+    Ok(last_good)
 }
 
-async fn until_stopped(mut tasks: JoinSet<anyhow::Result<()>>, stop: CancellationToken) -> anyhow::Result<()> {
+async fn until_stopped(mut tasks: JoinSet<anyhow::Result<()>>, stop: &CancellationToken) -> anyhow::Result<()> {
     let mut outcome = Ok(());
     while let Some(ended) = tasks.join_next().await {
         let ended = ended.context("run a task").and_then(|result| result);

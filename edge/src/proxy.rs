@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::request::Parts;
 use http::{HeaderValue, Request, Response, StatusCode, Uri, Version, header};
 use hyper::body::Incoming;
 use prometheus_client::metrics::counter::Counter;
@@ -20,7 +21,7 @@ use crate::health::Clock;
 use crate::listen::Client;
 use crate::observe::access::{AccessLog, Entry};
 use crate::observe::{Metrics, StatusLabel};
-use crate::table::LiveTable;
+use crate::table::{LiveRoute, LiveTable};
 use crate::upstream::{Pool, Progress};
 
 mod admit;
@@ -100,7 +101,7 @@ impl Proxy {
         let answered = match admit::admit(&request, &client) {
             Ok(admitted) => {
                 closing = admitted.closing;
-                self.route(&client, request, &admitted, &mut completion).await
+                self.route(request, &admitted, &mut completion).await
             }
             Err(problem) => {
                 self.metrics.requests_refused.inc();
@@ -127,9 +128,8 @@ impl Proxy {
 
     async fn route(
         &self,
-        client: &Client,
         request: Request<Incoming>,
-        admitted: &Admitted,
+        admitted: &Admitted<'_>,
         completion: &mut Completion,
     ) -> Result<Response<reply::Streaming>, Problem> {
         if !self.table.is_complete() {
@@ -138,30 +138,22 @@ impl Proxy {
         let path = lookup::request_path(request.uri().path());
         let found = self.table.find(&admitted.host, &path).ok_or(Problem::NotFound)?;
         drop(path);
-        self.exchange(client, request, admitted, (found.route(), completion)).await
+        self.exchange(request, admitted, found.route(), completion).await
     }
 
     /// Sends the request to an endpoint of the route and turns its answer into ours.
     async fn exchange(
         &self,
-        client: &Client,
         mut request: Request<Incoming>,
-        admitted: &Admitted,
-        (route, completion): (&crate::table::LiveRoute, &mut Completion),
+        admitted: &Admitted<'_>,
+        route: &LiveRoute,
+        completion: &mut Completion,
     ) -> Result<Response<reply::Streaming>, Problem> {
         let upgrade = headers::upgrade(&request);
         let client_side = upgrade.as_ref().map(|_| hyper::upgrade::on(&mut request));
         let (mut parts, body) = request.into_parts();
-        let is_http_11 = parts.version == Version::HTTP_11;
-        parts.version = Version::HTTP_11;
-        parts.uri = origin_form(&parts.uri);
-        headers::strip_hop_by_hop(&mut parts.headers);
-        headers::set_forwarded(&mut parts.headers, client, admitted, &self.config.trusted_proxies);
+        self.rewrite(&mut parts, admitted, upgrade);
         completion.request_id(&parts.headers);
-        if let Some(protocol) = upgrade.filter(|_| is_http_11) {
-            headers::set_upgrade(&mut parts.headers, protocol);
-        }
-
         let progress = Progress::start();
         let outgoing = Outgoing::new(parts, body, &progress);
         let answer = self.forward(route, outgoing, &progress).await;
@@ -179,6 +171,17 @@ impl Proxy {
         Ok(response.map(|body| reply::Streaming::pooled(body, lease, self.pool.clone(), idle_for)))
     }
 
+    /// Makes the head that endpoints see of the head that the client sent.
+    fn rewrite(&self, parts: &mut Parts, admitted: &Admitted<'_>, upgrade: Option<HeaderValue>) {
+        parts.version = Version::HTTP_11;
+        parts.uri = origin_form(&parts.uri);
+        headers::strip_hop_by_hop(&mut parts.headers);
+        headers::set_forwarded(&mut parts.headers, admitted, &self.config.trusted_proxies);
+        if let Some(protocol) = upgrade {
+            headers::set_upgrade(&mut parts.headers, protocol);
+        }
+    }
+
     /// Answers 101 and joins the two connections once both sides have switched.
     fn switch(
         &self,
@@ -193,7 +196,7 @@ impl Proxy {
         if let Some(protocol) = protocol {
             headers::set_upgrade(response.headers_mut(), protocol);
         }
-        response.map(|body| reply::Streaming::unpooled(body))
+        response.map(reply::Streaming::unpooled)
     }
 }
 

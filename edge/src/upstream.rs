@@ -164,10 +164,10 @@ impl Idle {
         if self.total >= IDLE_TOTAL_MAX {
             return;
         }
-        let entry = self.by_address.entry(lease.endpoint.address).or_insert_with(|| IdleEndpoint {
-            endpoint: Weak::new(),
-            connections: Vec::new(),
-        });
+        let entry = self
+            .by_address
+            .entry(lease.endpoint.address)
+            .or_insert_with(|| IdleEndpoint { endpoint: Weak::new(), connections: Vec::new() });
         // Several backends may share an address; the latest user is the one whose life matters.
         entry.endpoint = Arc::downgrade(&lease.endpoint);
         if entry.connections.len() < IDLE_PER_ENDPOINT_MAX {

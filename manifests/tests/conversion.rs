@@ -1,5 +1,8 @@
 //! From what the Kubernetes API holds to what routing reads, good and bad.
 
+#![expect(clippy::unwrap_used, reason = "in a test, a panic with the place is the report")]
+#![expect(clippy::needless_pass_by_value, reason = "json!() makes values, and a test reads better without &")]
+
 use proptest::prelude::*;
 use roadstead_manifests::{Converted, Problem, decode};
 use roadstead_routing::finding::{Code, Severity};

@@ -8,7 +8,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
 use crate::compute::match_order;
-use crate::id::{BackendId, HostKey, ObjectName, PoolName};
+use crate::id::{BackendId, ClusterId, HostKey, ObjectName, PoolName};
 use crate::inputs::Inputs;
 use crate::lookup::HostMatcher;
 use crate::policy::WEIGHT_MAX;
@@ -108,7 +108,7 @@ pub fn check(inputs: &Inputs, table: &Table) -> Vec<Violation> {
         violations.extend(at_host(host, faults));
     }
     for (pool, host) in inputs.hosts() {
-        if !table.hosts.contains_key(&(pool.clone(), host.clone())) {
+        if !table.hosts.contains_key(&(pool.clone(), host.clone())) && is_declared(inputs, pool, host) {
             violations.push(Violation::Host { pool: pool.clone(), host: host.clone(), fault: HostFault::Missing });
         }
     }
@@ -152,16 +152,25 @@ fn check_declared(inputs: &Inputs, host: &Host, faults: &mut Vec<HostFault>) {
     if !inputs.policy().pools.contains_key(&host.pool) {
         faults.push(HostFault::UnknownPool);
     }
-    if inputs.declaring(&host.pool, &host.name).next().is_none() {
+    if !is_declared(inputs, &host.pool, &host.name) {
         faults.push(HostFault::Undeclared);
     }
     for backend in all_backends(host) {
         let served = inputs.cluster(&backend.cluster).and_then(|cluster| cluster.served(&backend.ingress));
         let declares = served.is_some_and(|served| served.pool == host.pool && served.declares(&host.name));
-        if !declares {
+        if !declares || !is_in_table(inputs, &backend.cluster) {
             faults.push(HostFault::ForeignIngress(backend.ingress.clone()));
         }
     }
+}
+
+/// By a cluster that is in the table (rule D-2).
+fn is_declared(inputs: &Inputs, pool: &PoolName, host: &HostKey) -> bool {
+    inputs.declaring(pool, host).any(|(cluster, _)| is_in_table(inputs, cluster))
+}
+
+fn is_in_table(inputs: &Inputs, cluster: &ClusterId) -> bool {
+    inputs.membership(cluster).lifecycle.is_in_table()
 }
 
 fn check_target(table: &Table, backend: &RouteBackend, faults: &mut Vec<HostFault>) {
@@ -173,7 +182,7 @@ fn check_target(table: &Table, backend: &RouteBackend, faults: &mut Vec<HostFaul
 }
 
 fn check_table_backends(inputs: &Inputs, table: &Table, violations: &mut Vec<Violation>) {
-    let referenced: BTreeSet<BackendId> = inputs.backends().collect();
+    let referenced: BTreeSet<BackendId> = inputs.backends().filter(|id| is_in_table(inputs, &id.cluster)).collect();
     let mut fault =
         |backend: &BackendId, fault| violations.push(Violation::Backend { backend: backend.clone(), fault });
     for (id, Backend { id: own, endpoints, .. }) in &table.backends {

@@ -8,6 +8,7 @@ use crate::endpoints::{self, Problem};
 use crate::finding::{Code, Finding, Severity};
 use crate::id::{BackendId, ClusterId, HostKey, Kind, ObjectKey, ObjectName, PoolName};
 use crate::inputs::{Inputs, Placement};
+use crate::membership::{Membership, Presence};
 use crate::object::Ingress;
 use crate::policy::{ClusterPolicy, WEIGHT_MAX};
 use crate::rules::{self, Rule};
@@ -16,19 +17,23 @@ use crate::table::{Backend, BackendProtocol, Host, Route, RouteBackend, Table, T
 mod defaults;
 mod local;
 mod order;
+mod sole;
+mod stale;
 
 pub use order::match_order;
+pub use sole::hosts_only_served_by;
 
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct HostOutcome {
-    /// `None`: no served Ingress declares it.
+    /// `None`: no served Ingress of a cluster in the table declares it.
     pub host: Option<Host>,
     pub findings: Vec<Finding>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct BackendOutcome {
-    /// `None`: no served Ingress refers to it. One that leads nowhere exists and has no endpoints (rule S-11).
+    /// `None`: no served Ingress refers to it, or its cluster is not in the table (rule D-2). One that leads nowhere
+    /// exists and has no endpoints (rule S-11).
     pub backend: Option<Backend>,
     pub findings: Vec<Finding>,
 }
@@ -48,22 +53,27 @@ pub fn compute_host(inputs: &Inputs, pool: &PoolName, host: &HostKey) -> HostOut
     let mut declared = false;
     // Every cluster's table is complete before the merge, and clusters come in the order of their ids.
     for (id, cluster) in inputs.declaring(pool, host) {
-        if declared && !rules::on(Rule::UnionAcrossClusters) {
-            break;
+        let presence = inputs.membership(id).lifecycle.presence();
+        if presence == Presence::Nothing || (declared && !rules::on(Rule::UnionAcrossClusters)) {
+            continue;
+        }
+        let declaring: Vec<_> = cluster.declaring(pool, host).collect();
+        let table = local::table(host, &declaring);
+        findings.extend(table.losers.iter().map(|loser| loser.finding(id, host)));
+        if presence != Presence::Table {
+            continue;
         }
         declared = true;
-        let seat = Seat { cluster: id, weight: weight(inputs, id) };
-        let declaring: Vec<_> = cluster.declaring(pool, host).collect();
+        let seat = Seat::new(inputs, id);
         compiled.default.extend(defaults::choose(host, &declaring).map(|(ingress, it)| seat.backend(ingress, it)));
-        let table = local::table(host, &declaring);
         let routes = table.slots.into_iter().map(|slot| Route {
             backends: vec![seat.backend(slot.ingress, &slot.entry.backend)],
             path: slot.entry.path.clone(),
         });
         compiled.routes.extend(routes);
-        findings.extend(table.losers.iter().map(|loser| loser.finding(id, host)));
     }
     compiled.routes = order::merge(compiled.routes);
+    stale::settle(inputs, &mut compiled);
     if host == &HostKey::CatchAll && !rules::on(Rule::DefaultsPool) {
         compiled.default.truncate(1);
     }
@@ -75,7 +85,8 @@ pub fn compute_host(inputs: &Inputs, pool: &PoolName, host: &HostKey) -> HostOut
 pub fn compute_backend(inputs: &Inputs, id: &BackendId) -> BackendOutcome {
     let Some(cluster) = inputs.cluster(&id.cluster) else { return BackendOutcome::default() };
     let referring = cluster.referring(&id.service, &id.port);
-    if referring.is_empty() {
+    let presence = inputs.membership(&id.cluster).lifecycle.presence();
+    if referring.is_empty() || presence == Presence::Nothing {
         return BackendOutcome::default();
     }
     let resolved = endpoints::resolve(cluster.service(&id.service), &id.port, cluster.slices(&id.service));
@@ -99,7 +110,7 @@ pub fn compute_backend(inputs: &Inputs, id: &BackendId) -> BackendOutcome {
     };
     BackendOutcome {
         findings: code.into_iter().flat_map(|code| referring.iter().map(move |it| (code, it))).map(finding).collect(),
-        backend: Some(Backend {
+        backend: (presence == Presence::Table).then(|| Backend {
             id: id.clone(),
             protocol: BackendProtocol::default(),
             endpoints: resolved.unwrap_or_default(),
@@ -107,8 +118,11 @@ pub fn compute_backend(inputs: &Inputs, id: &BackendId) -> BackendOutcome {
     }
 }
 
-/// The findings of one Ingress alone. Empty for one that is not managed.
+/// The findings of one Ingress alone. Empty for one that is not managed or whose cluster is removed.
 pub fn compute_ingress(inputs: &Inputs, cluster: &ClusterId, ingress: &ObjectName) -> Vec<Finding> {
+    if inputs.membership(cluster).lifecycle.presence() == Presence::Nothing {
+        return Vec::new();
+    }
     match inputs.cluster(cluster).and_then(|held| held.placement(ingress)) {
         None | Some(Placement::Unmanaged) => Vec::new(),
         Some(Placement::Served(served)) => served.declared.findings(cluster, ingress),
@@ -147,25 +161,29 @@ pub fn build(inputs: &Inputs) -> Outcome {
 /// A cluster's part in the routes of a host.
 struct Seat<'a> {
     cluster: &'a ClusterId,
+    membership: Membership,
     weight: u32,
 }
 
-impl Seat<'_> {
+impl<'a> Seat<'a> {
+    fn new(inputs: &Inputs, cluster: &'a ClusterId) -> Self {
+        let membership = inputs.membership(cluster);
+        let named = inputs.policy().clusters.get(cluster).map(|policy| policy.weight);
+        let weight = named.unwrap_or_else(|| ClusterPolicy::default().weight).min(WEIGHT_MAX);
+        Self { cluster, membership, weight: membership.weight(weight) }
+    }
+
     fn backend(&self, ingress: &Ingress, named: &NamedBackend) -> RouteBackend {
+        let reachable = self.membership.lifecycle.serves() || !rules::on(Rule::DrainedUnreachable);
         let target = match named {
-            NamedBackend::Port { name, port } => Target::Backend(BackendId {
+            NamedBackend::Port { name, port } if reachable => Target::Backend(BackendId {
                 cluster: self.cluster.clone(),
                 service: ObjectName::new(ingress.name.namespace.clone(), name.clone()),
                 port: port.clone(),
             }),
+            NamedBackend::Port { .. } | NamedBackend::Nothing => Target::Nothing,
             NamedBackend::Resource => Target::Resource,
-            NamedBackend::Nothing => Target::Nothing,
         };
         RouteBackend { cluster: self.cluster.clone(), weight: self.weight, target, ingress: ingress.name.clone() }
     }
-}
-
-fn weight(inputs: &Inputs, cluster: &ClusterId) -> u32 {
-    let named = inputs.policy().clusters.get(cluster).map(|policy| policy.weight);
-    named.unwrap_or_else(|| ClusterPolicy::default().weight).min(WEIGHT_MAX)
 }

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::id::{BackendId, ClusterId, HostKey, ObjectKey, ObjectName, PoolName};
+use crate::membership::Membership;
 use crate::object::Object;
 use crate::policy::{Policy, StatusPolicy};
 
@@ -51,6 +52,8 @@ pub struct Inputs {
     clusters: BTreeMap<ClusterId, Cluster>,
     /// Which clusters declare a host, sorted.
     hosts: BTreeMap<(PoolName, HostKey), Vec<ClusterId>>,
+    /// Of clusters with or without objects; the default is not in here.
+    memberships: BTreeMap<ClusterId, Membership>,
 }
 
 impl Inputs {
@@ -97,6 +100,32 @@ impl Inputs {
         self.absorb(cluster, removed.into_touched())
     }
 
+    /// Where a cluster stands. Outlives the cluster's objects.
+    pub fn membership(&self, cluster: &ClusterId) -> Membership {
+        self.memberships.get(cluster).copied().unwrap_or_default()
+    }
+
+    /// Says where a cluster stands. Dirty are the hosts that it declares, and all else it has if it enters or leaves
+    /// the table (rule D-2).
+    pub fn set_membership(&mut self, cluster: &ClusterId, membership: Membership) -> Dirty {
+        let before = self.membership(cluster);
+        if membership == before {
+            return Dirty::default();
+        }
+        if membership == Membership::default() {
+            self.memberships.remove(cluster);
+        } else {
+            self.memberships.insert(cluster.clone(), membership);
+        }
+        let Some(held) = self.clusters.get(cluster) else { return Dirty::default() };
+        let mut dirty = Dirty { hosts: held.declared().cloned().collect(), ..Dirty::default() };
+        if before.lifecycle.presence() != membership.lifecycle.presence() {
+            dirty.backends = held.backends(cluster).collect();
+            dirty.ingresses = held.ingress_names().map(|name| (cluster.clone(), name.clone())).collect();
+        }
+        dirty
+    }
+
     pub fn clusters(&self) -> impl Iterator<Item = &ClusterId> {
         self.clusters.keys()
     }
@@ -140,6 +169,11 @@ impl Inputs {
     /// Every Service port that a managed Ingress refers to.
     pub fn backends(&self) -> impl Iterator<Item = BackendId> {
         self.clusters.iter().flat_map(|(id, cluster)| cluster.backends(id))
+    }
+
+    /// The hosts that one cluster declares, sorted.
+    pub(crate) fn declared_by(&self, cluster: &ClusterId) -> impl Iterator<Item = &(PoolName, HostKey)> {
+        self.clusters.get(cluster).into_iter().flat_map(Cluster::declared)
     }
 
     pub(crate) fn cluster(&self, id: &ClusterId) -> Option<&Cluster> {

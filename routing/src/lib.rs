@@ -7,6 +7,7 @@
 
 pub mod id;
 pub mod limit;
+pub mod membership;
 pub mod object;
 pub mod policy;
 
@@ -23,6 +24,7 @@ pub mod lookup;
 
 pub mod check;
 pub mod diff;
+pub mod guard;
 
 mod rules;
 

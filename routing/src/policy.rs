@@ -1,6 +1,8 @@
 //! What the platform team wishes: clusters, pools, classes, defaults. The policy file is YAML of this shape.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +29,10 @@ pub struct ClusterPolicy {
     pub weight: u32,
     /// Lower is preferred; also the order in which clusters win disagreements (rule M-7).
     pub priority: u32,
+    /// Whether the cluster may serve as soon as it is synchronised.
+    pub activate: Activate,
+    /// What happens once its agent is gone; [`Defaults::stale`] if absent.
+    pub stale: Option<StalePolicy>,
 }
 
 /// The largest cluster weight.
@@ -34,9 +40,53 @@ pub const WEIGHT_MAX: u32 = 1_000;
 
 impl Default for ClusterPolicy {
     fn default() -> Self {
-        Self { region: String::new(), weight: 100, priority: 0 }
+        Self { region: String::new(), weight: 100, priority: 0, activate: Activate::Auto, stale: None }
     }
 }
+
+/// Who ends a new cluster's joining.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Activate {
+    /// The first complete synchronisation.
+    #[default]
+    Auto,
+    /// A person.
+    Manual,
+}
+
+/// What a lost agent does to the routes of its cluster: `hold` or `{hold_for: 10m}`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StalePolicy {
+    /// Nothing, for however long.
+    #[default]
+    Hold,
+    /// Nothing for this long; then the cluster becomes a last resort (rules D-4, D-5).
+    HoldFor(HoldFor),
+}
+
+/// A span of [`HOLD_FOR_SECONDS_MIN`] to [`HOLD_FOR_SECONDS_MAX`] seconds. Written as a whole number and `s`, `m`, `h`
+/// or `d`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct HoldFor(u32);
+
+/// A reconnecting agent needs a few seconds; a shorter hold would move traffic at every hiccup.
+pub const HOLD_FOR_SECONDS_MIN: u32 = 10;
+/// A longer one is `hold`.
+pub const HOLD_FOR_SECONDS_MAX: u32 = 7 * 24 * 60 * 60;
+
+/// What is wrong with a span of time.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum SpanError {
+    #[error("`{0}` is not a time like 90s, 10m, 2h or 1d")]
+    Unreadable(String),
+    #[error("`{0}` is out of range: from {HOLD_FOR_SECONDS_MIN}s to 7d")]
+    OutOfRange(String),
+}
+
+const SPAN_UNITS: [(char, u32); 4] = [('d', 86_400), ('h', 3_600), ('m', 60), ('s', 1)];
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -78,6 +128,8 @@ pub enum StatusPolicy {
 #[serde(deny_unknown_fields, default)]
 pub struct Defaults {
     pub strategy: Strategy,
+    /// For clusters that name none of their own.
+    pub stale: StalePolicy,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -94,9 +146,63 @@ impl Policy {
         self.clusters.get(id).cloned().unwrap_or_default()
     }
 
+    /// What a lost agent does to the routes of a cluster.
+    pub fn stale(&self, id: &ClusterId) -> StalePolicy {
+        let own = self.clusters.get(id).and_then(|cluster| cluster.stale);
+        own.unwrap_or(self.defaults.stale)
+    }
+
     /// The pool marked `default`, else the only pool, else none.
     pub fn default_pool(&self) -> Option<&PoolName> {
         let marked = self.pools.iter().find(|(_, pool)| pool.default).map(|(name, _)| name);
         marked.or_else(|| if self.pools.len() == 1 { self.pools.keys().next() } else { None })
+    }
+}
+
+impl HoldFor {
+    pub fn seconds(self) -> u32 {
+        self.0
+    }
+}
+
+impl FromStr for HoldFor {
+    type Err = SpanError;
+
+    fn from_str(text: &str) -> Result<Self, SpanError> {
+        let unreadable = || SpanError::Unreadable(text.to_owned());
+        let unit = SPAN_UNITS.iter().find_map(|(unit, seconds)| Some((text.strip_suffix(*unit)?, *seconds)));
+        let (count, seconds) = unit.ok_or_else(unreadable)?;
+        if count.is_empty() || !count.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(unreadable());
+        }
+        // What does not fit is a number all the same, only too large.
+        let span = count.parse::<u32>().ok().and_then(|count| count.checked_mul(seconds));
+        match span {
+            Some(span @ HOLD_FOR_SECONDS_MIN..=HOLD_FOR_SECONDS_MAX) => Ok(Self(span)),
+            _ => Err(SpanError::OutOfRange(text.to_owned())),
+        }
+    }
+}
+
+impl TryFrom<String> for HoldFor {
+    type Error = SpanError;
+
+    fn try_from(text: String) -> Result<Self, SpanError> {
+        text.parse()
+    }
+}
+
+impl From<HoldFor> for String {
+    fn from(span: HoldFor) -> String {
+        span.to_string()
+    }
+}
+
+/// In the largest unit that is exact.
+impl fmt::Display for HoldFor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let exact = SPAN_UNITS.iter().find(|(_, seconds)| self.0.is_multiple_of(*seconds));
+        let (unit, seconds) = exact.expect("every span must be a whole number of seconds");
+        write!(f, "{}{unit}", self.0 / seconds)
     }
 }

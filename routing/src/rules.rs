@@ -113,6 +113,38 @@ rules! {
     TypesDoNotPool,
     /// M-6: only the first cluster's catch-all is used.
     DefaultsPool,
+    /// D-1: a small step of a ramp sends nothing.
+    RampRoundsUp,
+    /// D-2: a joining cluster keeps its slots with weight 0.
+    JoiningOutOfTable,
+    /// D-3: a drained cluster is a last resort.
+    DrainedUnreachable,
+    /// D-4: an expired cluster keeps its weight.
+    ExpiredYields,
+    /// D-5: staleness takes the weight of the last backend too.
+    LastBackendStays,
+    /// B-1: a route may leave unnoticed.
+    GuardRoutes,
+    /// B-1: a cluster's last backend may leave a host unnoticed.
+    GuardLastBackend,
+    /// B-2: small pools have no allowance.
+    PoolAllowance,
+    /// B-2: large pools have no share.
+    PoolShare,
+    /// B-3: small clusters and namespaces have no allowance.
+    ScopeAllowance,
+    /// B-3: large clusters and namespaces have no share.
+    ScopeShare,
+    /// B-4: what was emptied by inferred removals is judged by number alone.
+    EmptiedTrips,
+    /// B-4: what was emptied by seen removals trips too.
+    EmptiedOnlyIfInferred,
+    /// B-5: expected losses count.
+    ExpectedUncounted,
+    /// B-6: every change of an affected host is held.
+    HeldOnlyIfLosing,
+    /// B-7: the baseline follows at once.
+    WindowRemembers,
 }
 
 #[cfg(not(test))]

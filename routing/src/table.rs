@@ -40,7 +40,7 @@ pub enum PathMatch {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RouteBackend {
     pub cluster: ClusterId,
-    /// The cluster's weight; 0 receives nothing while another has weight.
+    /// The cluster's weight at its step of a ramp (rules D-1, D-4); 0 receives nothing while another has weight.
     pub weight: u32,
     pub target: Target,
     /// The Ingress of `cluster` that declared it.
@@ -53,7 +53,7 @@ pub enum Target {
     Backend(BackendId),
     /// Counts as zero endpoints; 404 only if all of the route's are resources (M-1).
     Resource,
-    /// The Ingress names no usable service: counts as zero endpoints.
+    /// Counts as zero endpoints: the Ingress names no usable service, or nothing may reach its cluster (rule D-3).
     Nothing,
 }
 

@@ -35,7 +35,8 @@ pub fn block_on<E: Display>(run: impl Future<Output = Result<(), E>>) -> ExitCod
 
 /// Returns when the process is asked to end. Without signal handlers it never does, and the signal ends the process.
 pub async fn requested() {
-    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
+    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
         return std::future::pending().await;
     };
     tokio::select! {

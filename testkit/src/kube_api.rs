@@ -69,6 +69,8 @@ pub struct ApiServerOptions {
     pub history_max: usize,
     /// Time between bookmarks of a watch that wants them.
     pub bookmark_interval: Duration,
+    /// Fault switches in force from the first request on.
+    pub faults: FaultSettings,
 }
 
 /// What a server finds when it comes back after [`ApiServer::stop`].
@@ -103,6 +105,7 @@ impl ApiServerOptions {
             kube_system_uid: None,
             history_max: HISTORY_MAX,
             bookmark_interval: Duration::from_secs(5),
+            faults: FaultSettings::default(),
         }
     }
 }
@@ -113,9 +116,10 @@ impl ApiServer {
     /// # Errors
     /// The address is taken or not loopback.
     pub async fn start(options: ApiServerOptions) -> io::Result<Self> {
-        let ApiServerOptions { name, listen, kube_system_uid, history_max, bookmark_interval } = options;
+        let ApiServerOptions { name, listen, kube_system_uid, history_max, bookmark_interval, faults } = options;
         let uid = kube_system_uid.unwrap_or_else(|| uid_of(&name));
         let cluster = Arc::new(Cluster::new(&name, uid, history_max, bookmark_interval));
+        cluster.faults(|settings| *settings = faults);
         let wanted = listen.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
         let listener = Listener::start(Arc::clone(&cluster), wanted).await?;
         Ok(Self { cluster, address: listener.address(), listener: Some(listener) })
@@ -178,7 +182,9 @@ impl ApiServer {
             let namespace_key = (String::new(), key.0.clone());
             if kind.is_namespaced() && store.get("namespaces", &namespace_key).is_none() {
                 let object = cluster::namespace(&key.0, &uuid::Uuid::new_v4().to_string());
-                store.put("namespaces", namespace_key, object).map_err(|_| Failure::new(507, "InternalError", "the store is full"))?;
+                store
+                    .put("namespaces", namespace_key, object)
+                    .map_err(|_| Failure::new(507, "InternalError", "the store is full"))?;
             }
             let exists = store.get(kind.resource, &key).is_some();
             let main = options(Part::Main);

@@ -195,9 +195,11 @@ async fn work(load: Arc<Load>, shared: Arc<Shared>, started: Instant) -> Totals 
         if scheduled.duration_since(started) >= load.duration_max || started.elapsed() >= load.duration_max {
             return totals;
         }
-        tokio::select! {
-            () = tokio::time::sleep_until(scheduled.into()) => {}
-            () = stopped => return totals,
+        if scheduled > Instant::now() {
+            tokio::select! {
+                () = tokio::time::sleep_until(scheduled.into()) => {}
+                () = stopped => return totals,
+            }
         }
         shared.sent.fetch_add(1, Ordering::Relaxed);
         let result = Connection::exchange(&mut connection, &load).await;

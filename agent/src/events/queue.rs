@@ -109,7 +109,7 @@ impl EventQueue {
 }
 
 fn notice(object: &ObjectKey, uid: &str, finding: &Finding, digest: &Digest) -> Notice {
-    let note = format!("{} {}", finding.message, finding.remedy);
+    let note = format!("{}. {}", finding.message.trim_end_matches('.'), finding.remedy);
     let prefix = cut(&object.name.name, NAME_PREFIX_BYTES_MAX).trim_end_matches(['.', '-']);
     let hash = digest.to_string();
     Notice {

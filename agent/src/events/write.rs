@@ -40,11 +40,7 @@ fn event(instance: &str, notice: Notice, now: Timestamp) -> Event {
         Severity::Warning | Severity::Error => "Warning",
     };
     Event {
-        metadata: ObjectMeta {
-            name: Some(name),
-            namespace: Some(namespace.to_owned()),
-            ..ObjectMeta::default()
-        },
+        metadata: ObjectMeta { name: Some(name), namespace: Some(namespace.to_owned()), ..ObjectMeta::default() },
         event_time: Some(MicroTime(now)),
         type_: Some(event_type.to_owned()),
         reason: Some(reason.to_owned()),

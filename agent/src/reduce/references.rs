@@ -57,7 +57,8 @@ impl References {
         class: impl Fn(&str) -> Option<&'a IngressClass>,
     ) -> BTreeSet<ObjectKey> {
         let before = self.managed.remove(name).unwrap_or_default();
-        let ours = ingress.filter(|ingress| class::managed(ingress, class, |class| self.named.contains(class)).is_some());
+        let ours =
+            ingress.filter(|ingress| class::managed(ingress, class, |class| self.named.contains(class)).is_some());
         let after = ours.map(services_of);
         for service in after.iter().flatten() {
             *self.referrers.entry(service.clone()).or_insert(0) += 1;

@@ -11,6 +11,8 @@ use roadstead_routing::id::{Kind, ObjectKey};
 use roadstead_routing::limit::{OBJECT_BYTES_MAX, OBJECTS_PER_CLUSTER_MAX};
 use roadstead_routing::object::Object;
 
+use super::Unreadable;
+
 /// One object to report.
 #[derive(Clone, Debug)]
 pub struct Report {
@@ -25,7 +27,7 @@ pub struct Reported {
     objects: BTreeMap<ObjectKey, Report>,
     counts: BTreeMap<Kind, usize>,
     /// There, but not decodable.
-    unreadable: BTreeMap<ObjectKey, Problem>,
+    unreadable: BTreeMap<ObjectKey, Unreadable>,
     /// There and wanted, but over a limit.
     refused: BTreeMap<ObjectKey, Problem>,
     /// Problems within reported objects.
@@ -52,15 +54,20 @@ impl Reported {
 
     /// Whether the object exists but has no form that could be reported: whoever holds an older form keeps it.
     pub fn retains(&self, key: &ObjectKey) -> bool {
-        self.unreadable(key) || self.refused.contains_key(key)
+        self.is_unreadable(key) || self.refused.contains_key(key)
     }
 
-    pub(super) fn unreadable(&self, key: &ObjectKey) -> bool {
+    pub(super) fn is_unreadable(&self, key: &ObjectKey) -> bool {
         self.unreadable.contains_key(key)
     }
 
+    pub(super) fn unreadable_uid(&self, key: &ObjectKey) -> Option<&str> {
+        self.unreadable.get(key).map(|unreadable| unreadable.uid.as_str())
+    }
+
     pub(super) fn problems(&self) -> impl Iterator<Item = &Problem> {
-        self.unreadable.values().chain(self.refused.values()).chain(self.flawed.values().flatten())
+        let unreadable = self.unreadable.values().map(|unreadable| &unreadable.problem);
+        unreadable.chain(self.refused.values()).chain(self.flawed.values().flatten())
     }
 
     pub(super) fn findings_revision(&self) -> u64 {
@@ -76,12 +83,13 @@ impl Reported {
     }
 
     /// Returns whether it was unreadable before.
-    pub(super) fn set_unreadable(&mut self, key: &ObjectKey, problem: Option<Problem>) -> bool {
-        let before = match problem.clone() {
-            Some(problem) => self.unreadable.insert(key.clone(), problem),
+    pub(super) fn set_unreadable(&mut self, key: &ObjectKey, unreadable: Option<Unreadable>) -> bool {
+        let same = self.unreadable.get(key) == unreadable.as_ref();
+        let before = match unreadable {
+            Some(unreadable) => self.unreadable.insert(key.clone(), unreadable),
             None => self.unreadable.remove(key),
         };
-        if before != problem {
+        if !same {
             self.bump_findings();
         }
         before.is_some()
@@ -171,7 +179,9 @@ fn too_many(key: &ObjectKey) -> Problem {
         object: Some(key.clone()),
         code: Code::TooManyObjects,
         severity: Severity::Error,
-        message: format!("{key} is not reported: the cluster has more than {OBJECTS_PER_CLUSTER_MAX} objects that matter"),
+        message: format!(
+            "{key} is not reported: the cluster has more than {OBJECTS_PER_CLUSTER_MAX} objects that matter"
+        ),
         remedy: "Remove Ingresses or Services, or split the cluster.".to_owned(),
     }
 }

@@ -84,11 +84,8 @@ fn a_service_shared_by_two_ingresses_stays_until_neither_refers_to_it() {
     let outcome = reducer.apply(Kind::Ingress, Observation::Deleted(key(Kind::Ingress, "web")));
     assert_eq!(outcome.changes, [deleted(Kind::Ingress, "web")]);
     let outcome = reducer.apply(Kind::Ingress, Observation::Deleted(key(Kind::Ingress, "second")));
-    let expected = [
-        deleted(Kind::Ingress, "second"),
-        deleted(Kind::Service, "front"),
-        deleted(Kind::EndpointSlice, "front-1"),
-    ];
+    let expected =
+        [deleted(Kind::Ingress, "second"), deleted(Kind::Service, "front"), deleted(Kind::EndpointSlice, "front-1")];
     assert_eq!(outcome.changes, expected);
 }
 
@@ -130,11 +127,8 @@ fn what_a_complete_list_lacks_is_inferred_to_be_gone_with_all_it_needed() {
     let mut reducer = listed(&shop());
     let without: Vec<Object> = shop().into_iter().filter(|object| object.key() != key(Kind::Ingress, "web")).collect();
     let changes = list(&mut reducer, Kind::Ingress, &without);
-    let expected = [
-        inferred(Kind::Ingress, "web"),
-        inferred(Kind::Service, "front"),
-        inferred(Kind::EndpointSlice, "front-1"),
-    ];
+    let expected =
+        [inferred(Kind::Ingress, "web"), inferred(Kind::Service, "front"), inferred(Kind::EndpointSlice, "front-1")];
     assert_eq!(changes, expected);
 }
 
@@ -226,6 +220,7 @@ fn an_object_never_read_is_retained_and_its_deletion_told() {
     reducer.apply(Kind::Ingress, unreadable(Some(key(Kind::Ingress, "web"))));
     reducer.apply(Kind::Ingress, Observation::Listed);
     assert!(reducer.complete(Kind::Ingress) && reducer.reported().retains(&key(Kind::Ingress, "web")));
+    assert_eq!(reducer.uid(&key(Kind::Ingress, "web")), Some("uid-unreadable"), "an Event can be attached");
     let outcome = reducer.apply(Kind::Ingress, Observation::Deleted(key(Kind::Ingress, "web")));
     assert_eq!(outcome.changes, [deleted(Kind::Ingress, "web")]);
     assert!(!reducer.reported().retains(&key(Kind::Ingress, "web")));
@@ -275,8 +270,10 @@ fn problems_within_reported_objects_are_findings_and_those_of_others_are_not() {
     let mut reducer = listed(&shop());
     let flawed = |name: &str| {
         let Observation::Seen(mut sighting) = seen(&service(name)) else { panic!("a service is readable") };
-        let Observation::Unreadable(problem) = unreadable(Some(key(Kind::Service, name))) else { panic!() };
-        sighting.converted.problems.push(problem);
+        let Observation::Unreadable(flaw) = unreadable(Some(key(Kind::Service, name))) else {
+            panic!("never readable")
+        };
+        sighting.converted.problems.push(flaw.problem);
         Observation::Seen(sighting)
     };
     reducer.apply(Kind::Service, flawed("back"));

@@ -44,8 +44,8 @@ fn name(number: u8) -> &'static str {
 }
 
 fn object() -> impl Strategy<Value = Object> {
-    let services = prop::collection::btree_set(0..3_u8, 0..3)
-        .prop_map(|set| set.into_iter().map(name).collect::<Vec<&str>>());
+    let services =
+        prop::collection::btree_set(0..3_u8, 0..3).prop_map(|set| set.into_iter().map(name).collect::<Vec<&str>>());
     let of_class = prop_oneof![Just(None), Just(Some("roadstead")), Just(Some(FOREIGN))];
     prop_oneof![
         1 => Just(our_class()),
@@ -252,7 +252,8 @@ impl Trial {
             _ => Vec::new(),
         };
         let all = self.wire.iter().flat_map(delta);
-        all.map(|removal| (finding::key_from_wire(removal.object.as_ref().unwrap()).unwrap(), removal.cause())).collect()
+        all.map(|removal| (finding::key_from_wire(removal.object.as_ref().unwrap()).unwrap(), removal.cause()))
+            .collect()
     }
 
     fn deliver_wire(&mut self, answers: Answers) {

@@ -9,12 +9,7 @@ use roadstead_routing::limit::MESSAGE_BYTES_MAX;
 use roadstead_routing::object::Object;
 
 fn shop() -> Vec<Object> {
-    vec![
-        our_class(),
-        ingress("web", Some("roadstead"), &["front"]),
-        service("front"),
-        slice("front-1", "front", 1),
-    ]
+    vec![our_class(), ingress("web", Some("roadstead"), &["front"]), service("front"), slice("front-1", "front", 1)]
 }
 
 /// An agent and a controller with the network between them.
@@ -137,7 +132,8 @@ fn a_reconnect_sends_only_the_difference_and_keeps_the_cause_of_deletions() {
     pair.forget_traffic();
     pair.observe(Kind::EndpointSlice, seen(&slice("front-1", "front", 9)));
     pair.observe(Kind::Ingress, Observation::Deleted(key(Kind::Ingress, "second")));
-    objects.retain(|object| object.key() != key(Kind::Ingress, "second") && object.key() != key(Kind::Ingress, "third"));
+    objects
+        .retain(|object| object.key() != key(Kind::Ingress, "second") && object.key() != key(Kind::Ingress, "third"));
     let changes = list(&mut pair.reducer, Kind::Ingress, &objects);
     pair.session.changed(changes);
     pair.connect();
@@ -290,7 +286,7 @@ fn a_standby_beats_and_waits_for_its_welcome() {
     pair.now += HEARTBEAT_EVERY;
     let messages = pair.poll();
     assert!(matches!(messages[..], [wire::AgentMessage { message: Some(ToController::Heartbeat(_)) }]), "{messages:?}");
-    assert!(!pair.session.is_welcomed());
+    assert!(!pair.session.is_welcomed() && pair.session.is_standing_by());
 
     let welcome = pair.controller.welcome(&[]);
     pair.session.receive(pair.now, welcome).unwrap();

@@ -76,13 +76,14 @@ impl StatusPlanner {
     /// The writes to begin now. Only call it once the policy is known and the lists are complete: before that, an
     /// Ingress may only seem not to be ours.
     pub fn plan(&mut self, now: Duration, reducer: &Reducer) -> Vec<StatusWrite> {
+        if self.wishes.len() >= OBJECTS_PER_CLUSTER_MAX {
+            self.wishes.retain(|name, _| reducer.ingress(name).is_some());
+        }
         let mut writes = Vec::new();
         for name in std::mem::take(&mut self.due) {
             match self.judge(&name, reducer) {
-                Judgement::Gone => {
-                    self.attempts.remove(&name);
-                    self.wishes.remove(&name);
-                }
+                // The wish stays: an Ingress created again in time may look unchanged to the controller.
+                Judgement::Gone => drop(self.attempts.remove(&name)),
                 Judgement::Fine => {
                     // Kept for a while, so that a rival writer does not make us forget how often we tried.
                     if self.attempts.get(&name).is_some_and(|attempts| now >= attempts.last + CALM_AFTER) {
@@ -146,5 +147,8 @@ enum Judgement {
     Gone,
     /// Nothing to do.
     Fine,
-    Write { addresses: Vec<Address>, rival: Option<String> },
+    Write {
+        addresses: Vec<Address>,
+        rival: Option<String>,
+    },
 }

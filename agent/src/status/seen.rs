@@ -19,10 +19,8 @@ impl StatusSeen {
         let entries = ingress.pointer("/status/loadBalancer/ingress").and_then(Value::as_array);
         let managers = ingress.pointer("/metadata/managedFields").and_then(Value::as_array);
         let text = |entry: &Value, field: &str| entry.get(field).and_then(Value::as_str).unwrap_or("").to_owned();
-        let mut seen = Self {
-            addresses: entries.into_iter().flatten().map(Address::from_json).collect(),
-            ..Self::default()
-        };
+        let mut seen =
+            Self { addresses: entries.into_iter().flatten().map(Address::from_json).collect(), ..Self::default() };
         for entry in managers.into_iter().flatten().filter(|entry| text(entry, "subresource") == "status") {
             match text(entry, "manager") {
                 manager if manager == FIELD_MANAGER => seen.ours |= text(entry, "operation") == "Apply",

@@ -12,10 +12,8 @@ use super::{FIELD_MANAGER, StatusWrite};
 /// # Errors
 /// Whatever the API answers.
 pub async fn write(client: &Client, write: &StatusWrite) -> Result<(), kube::Error> {
-    let resource = ApiResource::from_gvk_with_plural(
-        &GroupVersionKind::gvk("networking.k8s.io", "v1", "Ingress"),
-        "ingresses",
-    );
+    let resource =
+        ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk("networking.k8s.io", "v1", "Ingress"), "ingresses");
     let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &write.ingress.namespace, &resource);
     let params = PatchParams::apply(FIELD_MANAGER).force();
     match api.patch_status(&write.ingress.name, &params, &Patch::Apply(body(write))).await {

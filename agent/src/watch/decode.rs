@@ -5,7 +5,7 @@ use roadstead_routing::id::Kind;
 use serde_json::Value;
 
 use super::request::Event;
-use crate::reduce::{Observation, Sighting};
+use crate::reduce::{Observation, Sighting, Unreadable};
 use crate::status::StatusSeen;
 
 /// `None` for events that say nothing about an object: bookmarks, and types of newer servers.
@@ -19,9 +19,10 @@ pub(super) fn observation(kind: Kind, event: Event) -> Option<Observation> {
 
 /// An object that exists.
 pub(super) fn seen(kind: Kind, object: Value) -> Observation {
+    let uid = object.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default().to_owned();
     let status = (kind == Kind::Ingress).then(|| StatusSeen::of(&object));
     match decode(kind, object) {
         Ok(converted) => Observation::Seen(Box::new(Sighting { converted, status })),
-        Err(problem) => Observation::Unreadable(problem),
+        Err(problem) => Observation::Unreadable(Unreadable { problem, uid }),
     }
 }

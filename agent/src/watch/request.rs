@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use futures::StreamExt;
 use futures::io::AsyncBufReadExt;
 use futures::stream::BoxStream;
-use futures::StreamExt;
 use kube::Client;
 use roadstead_routing::id::Kind;
 use serde::Deserialize;
@@ -12,8 +12,6 @@ use serde_json::Value;
 
 use crate::complain;
 
-/// How long one page of a list may take, and the answer to a watch to begin.
-const ANSWER_MAX: Duration = Duration::from_secs(60);
 /// After this long the server ends a watch of its own accord, so that load spreads over API servers.
 const WATCH_SECONDS: u32 = 290;
 
@@ -29,9 +27,7 @@ pub(super) struct Resource {
 
 pub(super) fn resource(kind: Kind) -> Resource {
     let (group, plural, path) = match kind {
-        Kind::IngressClass => {
-            ("networking.k8s.io", "ingressclasses", "/apis/networking.k8s.io/v1/ingressclasses")
-        }
+        Kind::IngressClass => ("networking.k8s.io", "ingressclasses", "/apis/networking.k8s.io/v1/ingressclasses"),
         Kind::Ingress => ("networking.k8s.io", "ingresses", "/apis/networking.k8s.io/v1/ingresses"),
         Kind::Service => ("", "services", "/api/v1/services"),
         Kind::EndpointSlice => ("discovery.k8s.io", "endpointslices", "/apis/discovery.k8s.io/v1/endpointslices"),
@@ -124,28 +120,45 @@ pub(super) fn parse(line: &str) -> Result<Event, Error> {
     Err(Error::of_status(code.unwrap_or(500), message))
 }
 
-pub(super) async fn watch(client: &Client, kind: Kind, from: WatchFrom<'_>) -> Result<Lines, Error> {
-    let path = resource(kind).path;
-    let begin = match from {
-        WatchFrom::InitialEvents => "sendInitialEvents=true&resourceVersionMatch=NotOlderThan".to_owned(),
-        WatchFrom::Version(version) => format!("resourceVersion={}", escape(version)),
-    };
-    let target = format!("{path}?watch=true&allowWatchBookmarks=true&timeoutSeconds={WATCH_SECONDS}&{begin}");
-    let reader = answer(client.request_stream(get(&target)?)).await?;
-    Ok(reader.lines().boxed())
+/// Asks about one kind.
+pub(super) struct Requests<'a> {
+    pub(super) client: &'a Client,
+    pub(super) kind: Kind,
+    /// How long one page of a list may take, and the answer to a watch to begin.
+    pub(super) answer_max: Duration,
 }
 
-/// `limit`: objects per page, `None` for all at once.
-pub(super) async fn page(client: &Client, kind: Kind, limit: Option<u32>, token: Option<&str>) -> Result<Page, Error> {
-    let mut target = resource(kind).path.to_owned();
-    if let Some(limit) = limit {
-        target = format!("{target}?limit={limit}");
-        if let Some(token) = token {
-            target = format!("{target}&continue={}", escape(token));
+impl Requests<'_> {
+    pub(super) async fn watch(&self, from: WatchFrom<'_>) -> Result<Lines, Error> {
+        let path = resource(self.kind).path;
+        let begin = match from {
+            WatchFrom::InitialEvents => "sendInitialEvents=true&resourceVersionMatch=NotOlderThan".to_owned(),
+            WatchFrom::Version(version) => format!("resourceVersion={}", escape(version)),
+        };
+        let target = format!("{path}?watch=true&allowWatchBookmarks=true&timeoutSeconds={WATCH_SECONDS}&{begin}");
+        let reader = self.answer(self.client.request_stream(get(&target)?)).await?;
+        Ok(reader.lines().boxed())
+    }
+
+    /// `limit`: objects per page, `None` for all at once.
+    pub(super) async fn page(&self, limit: Option<u32>, token: Option<&str>) -> Result<Page, Error> {
+        let mut target = resource(self.kind).path.to_owned();
+        if let Some(limit) = limit {
+            target = format!("{target}?limit={limit}");
+            if let Some(token) = token {
+                target = format!("{target}&continue={}", escape(token));
+            }
+        }
+        let text = self.answer(self.client.request_text(get(&target)?)).await?;
+        read_page(&text)
+    }
+
+    async fn answer<T>(&self, request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Error> {
+        match tokio::time::timeout(self.answer_max, request).await {
+            Err(_elapsed) => Err(Error::NoAnswer(self.answer_max)),
+            Ok(answer) => answer.map_err(Error::of),
         }
     }
-    let text = answer(client.request_text(get(&target)?)).await?;
-    read_page(&text)
 }
 
 fn read_page(text: &str) -> Result<Page, Error> {
@@ -166,13 +179,6 @@ fn read_page(text: &str) -> Result<Page, Error> {
         next: list.metadata.r#continue.filter(|token| !token.is_empty()),
         version: list.metadata.resource_version,
     })
-}
-
-async fn answer<T>(request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Error> {
-    match tokio::time::timeout(ANSWER_MAX, request).await {
-        Err(_elapsed) => Err(Error::NoAnswer(ANSWER_MAX)),
-        Ok(answer) => answer.map_err(Error::of),
-    }
 }
 
 fn get(target: &str) -> Result<http::Request<Vec<u8>>, Error> {
@@ -220,7 +226,8 @@ mod tests {
 
     #[test]
     fn only_the_marked_bookmark_ends_a_streaming_list() {
-        let end = r#"{"type": "BOOKMARK", "object": {"metadata": {"annotations": {"k8s.io/initial-events-end": "true"}}}}"#;
+        let end =
+            r#"{"type": "BOOKMARK", "object": {"metadata": {"annotations": {"k8s.io/initial-events-end": "true"}}}}"#;
         assert!(parse(end).unwrap().ends_initial_events());
         assert!(!parse(&end.replace("BOOKMARK", "ADDED")).unwrap().ends_initial_events());
         assert!(!parse(r#"{"type": "BOOKMARK", "object": {}}"#).unwrap().ends_initial_events());

@@ -21,13 +21,29 @@ pub struct EdgeId {
 #[derive(Clone, PartialEq, Debug)]
 pub enum Input {
     /// An agent connected; `cluster` is what its certificate says.
-    AgentOpened { stream: StreamId, cluster: ClusterId },
-    Agent { stream: StreamId, message: wire::AgentMessage },
-    AgentClosed { stream: StreamId },
+    AgentOpened {
+        stream: StreamId,
+        cluster: ClusterId,
+    },
+    Agent {
+        stream: StreamId,
+        message: wire::AgentMessage,
+    },
+    AgentClosed {
+        stream: StreamId,
+    },
     /// An edge connected; `edge` is what its certificate says.
-    EdgeOpened { stream: StreamId, edge: EdgeId },
-    Edge { stream: StreamId, message: wire::EdgeMessage },
-    EdgeClosed { stream: StreamId },
+    EdgeOpened {
+        stream: StreamId,
+        edge: EdgeId,
+    },
+    Edge {
+        stream: StreamId,
+        message: wire::EdgeMessage,
+    },
+    EdgeClosed {
+        stream: StreamId,
+    },
     Store(writer::Event),
     Policy(follow::Event),
     /// Time passed.
@@ -36,10 +52,19 @@ pub enum Input {
 
 #[derive(Clone, PartialEq, Debug)]
 pub enum Output {
-    Agent { stream: StreamId, message: wire::ControllerMessage },
-    Edge { stream: StreamId, message: wire::ConfigMessage },
+    Agent {
+        stream: StreamId,
+        message: wire::ControllerMessage,
+    },
+    Edge {
+        stream: StreamId,
+        message: wire::ConfigMessage,
+    },
     /// End the stream. Nothing more is said on it, and nothing more is read from it.
-    Close { stream: StreamId, why: Close },
+    Close {
+        stream: StreamId,
+        why: Close,
+    },
     Store(queue::Request),
 }
 
@@ -48,7 +73,9 @@ pub enum Output {
 pub enum Close {
     #[error("the message claims `{claimed}`, the certificate says `{certificate}`")]
     Identity { claimed: String, certificate: String },
-    #[error("this identity belongs to the cluster with kube-system uid {pinned}, not {presented}; check which certificate this agent uses")]
+    #[error(
+        "this identity belongs to the cluster with kube-system uid {pinned}, not {presented}; check which certificate this agent uses"
+    )]
     OtherCluster { pinned: String, presented: String },
     #[error("protocol error: {0}")]
     Protocol(String),

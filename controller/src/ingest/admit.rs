@@ -71,7 +71,8 @@ fn malformed(cluster: &ClusterId, object: Option<ObjectKey>, why: &str) -> Findi
         code: Code::MalformedObject,
         severity: Severity::Error,
         message: format!("The object is not understood: {why}"),
-        remedy: "Correct the object; if it is valid, update the agent and the controller to the same version.".to_owned(),
+        remedy: "Correct the object; if it is valid, update the agent and the controller to the same version."
+            .to_owned(),
     }
 }
 

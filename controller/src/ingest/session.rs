@@ -5,10 +5,10 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
+use roadstead_proto::finding;
 use roadstead_proto::wire;
 use roadstead_proto::wire::agent_message::Message as Said;
 use roadstead_proto::wire::controller_message::Message as Say;
-use roadstead_proto::finding;
 use roadstead_routing::finding::{Code, Finding, Severity};
 use roadstead_routing::id::{ClusterId, Kind, ObjectKey, Position};
 
@@ -116,9 +116,9 @@ impl Session {
     fn take(&mut self, it: Admitted, admitted: &mut Vec<Admitted>, turn: &mut Turn) {
         let key = it.object.key();
         self.prune.forget(&key);
-        turn.findings.clear(Source::Admission(self.cluster.clone(), key.clone()));
+        turn.findings.clear(&Source::Admission(self.cluster.clone(), key.clone()));
         if turn.world.digest(&self.cluster, &key) != Some(it.digest) {
-            turn.findings.clear(Source::Storage(self.cluster.clone(), key));
+            turn.findings.clear(&Source::Storage(self.cluster.clone(), key));
             admitted.push(it);
         }
     }
@@ -129,7 +129,7 @@ impl Session {
         for removal in removals {
             // A kind that this build does not know is not in the world either.
             let Some(key) = removal.object.as_ref().and_then(finding::key_from_wire) else { continue };
-            turn.findings.clear(Source::Admission(self.cluster.clone(), key.clone()));
+            turn.findings.clear(&Source::Admission(self.cluster.clone(), key.clone()));
             if removal.cause() == wire::RemovalCause::Deleted {
                 self.prune.forget(&key);
                 if turn.world.digest(&self.cluster, &key).is_some() {
@@ -157,7 +157,7 @@ impl Session {
         turn.dirty.merge(applied.dirty);
         turn.moved.insert(self.cluster.clone(), position);
         for key in &removals {
-            turn.findings.clear(Source::Storage(self.cluster.clone(), key.clone()));
+            turn.findings.clear(&Source::Storage(self.cluster.clone(), key.clone()));
         }
         let refused: BTreeSet<ObjectKey> = applied.refused.iter().map(|(key, _)| key.clone()).collect();
         for (key, limit) in applied.refused {
@@ -179,7 +179,7 @@ impl Session {
             Some(key) => Source::Admission(self.cluster.clone(), key.clone()),
             None => Source::Stream(self.cluster.clone()),
         };
-        turn.findings.set(source, vec![finding]);
+        turn.findings.set(&source, vec![finding]);
     }
 
     /// Everything accepted so far must be durable before `agent_seq` is acknowledged.
@@ -196,7 +196,7 @@ impl Session {
         match self.prune.completed(kind, &self.cluster, turn.world.inputs()) {
             Verdict::Wait => {}
             Verdict::Apply(keys) => {
-                turn.findings.clear(Source::Prune(self.cluster.clone()));
+                turn.findings.clear(&Source::Prune(self.cluster.clone()));
                 if !keys.is_empty() {
                     self.accept(Vec::new(), keys, turn);
                 }
@@ -206,7 +206,7 @@ impl Session {
                 turn.metrics.ingest.prunes_withheld.inc();
                 let finding = self.withheld(objects, hosts);
                 tracing::error!(cluster.id = %self.cluster, message = finding.message, "A prune is withheld");
-                turn.findings.set(Source::Prune(self.cluster.clone()), vec![finding]);
+                turn.findings.set(&Source::Prune(self.cluster.clone()), vec![finding]);
             }
         }
     }
@@ -235,6 +235,6 @@ impl Session {
     fn agent_findings(&mut self, findings: wire::AgentFindings, turn: &mut Turn) {
         let own = |finding: &Finding| finding.cluster == self.cluster;
         let findings = findings.findings.into_iter().filter_map(finding::from_wire).filter(own);
-        turn.findings.set(Source::Agent(self.cluster.clone()), findings.take(AGENT_FINDINGS_MAX).collect());
+        turn.findings.set(&Source::Agent(self.cluster.clone()), findings.take(AGENT_FINDINGS_MAX).collect());
     }
 }

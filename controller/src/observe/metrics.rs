@@ -95,7 +95,11 @@ impl IngestMetrics {
         registry.register("deltas", "Deltas received from agents", self.deltas.clone());
         registry.register("objects", "Objects and removals applied", self.objects.clone());
         registry.register("refused", "Objects not let in", self.refused.clone());
-        registry.register("prunes_withheld", "Lists that would have removed all hosts of a cluster", self.prunes_withheld.clone());
+        registry.register(
+            "prunes_withheld",
+            "Lists that would have removed all hosts of a cluster",
+            self.prunes_withheld.clone(),
+        );
         registry.register("count_mismatches", "Full lists after which counts differed", self.count_mismatches.clone());
         registry.register("clusters_live", "Clusters with a live agent", self.live.clone());
         registry.register("clusters_stale", "Clusters that lost their agent", self.stale.clone());
@@ -169,7 +173,11 @@ impl ComputeMetrics {
     fn register(&self, registry: &mut Registry) {
         registry.register("hosts", "Hosts computed", self.hosts.clone());
         registry.register("backends", "Backends computed", self.backends.clone());
-        registry.register("violations", "Invariants broken by a computed host or the first table", self.violations.clone());
+        registry.register(
+            "violations",
+            "Invariants broken by a computed host or the first table",
+            self.violations.clone(),
+        );
         registry.register_with_unit("turn", "Time of one turn of the core", Unit::Seconds, self.turn_seconds.clone());
     }
 }
@@ -189,7 +197,12 @@ impl PublishMetrics {
         registry.register("hosts", "Hosts published, over all pools", self.hosts.clone());
         registry.register("backends", "Backends published, over all pools", self.backends.clone());
         registry.register("edges", "Edges connected", self.edges.clone());
-        registry.register_with_unit("start", "Time of the last load and first computation", Unit::Seconds, self.start_seconds.clone());
+        registry.register_with_unit(
+            "start",
+            "Time of the last load and first computation",
+            Unit::Seconds,
+            self.start_seconds.clone(),
+        );
     }
 }
 

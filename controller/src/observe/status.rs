@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::core::Core;
 use crate::ingest::State;
+use crate::ingest::session::Session;
 use crate::publish::pool::Pool;
 
 /// Findings on the page; `findings_total` says how many there are.
@@ -145,7 +146,7 @@ fn clusters(core: &Core) -> Vec<ClusterReport> {
 fn cluster(core: &Core, id: &ClusterId) -> ClusterReport {
     let (world, state) = (&core.turn.world, core.ingest.state(id));
     let session = core.ingest.session(id).map(|(_, session)| session);
-    let position = session.map_or_else(|| world.position(id), |session| session.position());
+    let position = session.map_or_else(|| world.position(id), Session::position);
     let since_ms = core.ingest.members().find(|(member, _)| *member == id).map(|(_, member)| member.since_ms);
     let agent = core.ingest.hello(id).map(|hello| AgentReport {
         id: hello.agent.clone(),
@@ -164,7 +165,7 @@ fn cluster(core: &Core, id: &ClusterId) -> ClusterReport {
         since: since_ms.filter(|_| state != State::Never).map(rfc3339),
         epoch: position.epoch,
         seq: position.seq,
-        durable_seq: session.map_or(position.seq, |session| session.durable_seq()),
+        durable_seq: session.map_or(position.seq, Session::durable_seq),
         objects: Kind::ALL.iter().map(|kind| (kind.to_string(), world.count(id, *kind))).collect(),
         hosts: world.inputs().cluster_hosts(id),
         agent,

@@ -150,7 +150,10 @@ defaults: {strategy: spread}
         let cases = [
             ("clusters:\n  a: {weight: 1001}", "clusters.a.weight: 1001 is above 1000"),
             ("clusters:\n  A: {}", "clusters.A: not a cluster id: use a-z, 0-9, `-` and `.`"),
-            ("pools:\n  p: {kind: edge, addresses: [a_b]}", "pools.p.addresses: `a_b` is neither an IP address nor a DNS name"),
+            (
+                "pools:\n  p: {kind: edge, addresses: [a_b]}",
+                "pools.p.addresses: `a_b` is neither an IP address nor a DNS name",
+            ),
             (
                 "pools:\n  p: {kind: edge, default: true}\n  q: {kind: edge, default: true}",
                 "pools: only one may be the default, not p and q",

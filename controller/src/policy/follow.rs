@@ -1,7 +1,7 @@
 //! Follows the policy file: compares its content every few seconds (a mounted ConfigMap changes by a swapped link, which
 //! file notifications miss), imports what is new, reports what is wrong. Each content is reported once.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,17 +26,25 @@ pub async fn run<S: Store>(
     mut problem: Option<Problem>,
     events: mpsc::Sender<Event>,
 ) {
+    let mut imported = None;
     while !events.is_closed() {
         tokio::time::sleep(every).await;
         let now = match file::read(&path) {
-            Ok(read) => accept(&*store, read, &path, &events).await.err(),
+            Ok(read) if imported == Some(read.digest) => None,
+            Ok(read) => {
+                let digest = read.digest;
+                let refused = accept(&*store, read, &path, &events).await.err();
+                // What could not be imported is tried again.
+                imported = Some(digest).filter(|_| refused.is_none());
+                refused
+            }
             Err(problem) => Some(problem),
         };
         if now != problem {
             if let Some(problem) = &now {
                 tracing::error!(problem, "The policy file is not taken; the last accepted policy stays in force");
             }
-            // A closed channel ends the loop above.
+            // A closed channel ends the loop.
             let _ = events.send(Event::Problem(now.clone())).await;
             problem = now;
         }
@@ -46,7 +54,7 @@ pub async fn run<S: Store>(
 async fn accept(
     store: &impl Store,
     read: file::Read,
-    path: &std::path::Path,
+    path: &Path,
     events: &mpsc::Sender<Event>,
 ) -> Result<(), Problem> {
     let refused = |error| format!("{}: policy changes are refused while {error}", path.display());

@@ -62,8 +62,16 @@ enum Phase {
     /// Connected; no Hello yet.
     Greeting,
     /// Waits for what the edge holds in these buckets, ascending.
-    Comparing { buckets: Vec<u32>, theirs: BTreeMap<ResourceKey, Digest> },
+    Comparing {
+        buckets: Vec<u32>,
+        theirs: BTreeMap<ResourceKey, Digest>,
+    },
     Live,
+}
+
+enum Next<'a> {
+    Upsert(&'a ResourceKey),
+    Removal(&'a ResourceKey),
 }
 
 struct InFlight {
@@ -250,7 +258,7 @@ impl Edge {
         };
         session.catch_up(content.held, ingest, turn);
         let was_synced = session.is_synced;
-        while session.in_flight.len() < WINDOW && !(session.pending.is_empty() && session.is_synced) {
+        while session.in_flight.len() < WINDOW && (session.next().is_some() || !session.is_synced) {
             let update = session.next_update(content, turn);
             turn.metrics.publish.sent(update.upserts.len(), update.removals.len());
             turn.to_edge(session.stream, Say::Update(update));
@@ -312,7 +320,8 @@ impl Session {
         let (mut kept, behind) = (Pending::default(), &self.behind);
         for (key, edge) in std::mem::take(&mut self.withheld).into_keys() {
             let waits = match &key {
-                ResourceKey::Backend(id) => behind.contains_key(&id.cluster),
+                // One that the edge lacks is used by none of the hosts it retains, but a new host may need it.
+                ResourceKey::Backend(id) => behind.contains_key(&id.cluster) && edge != pending::Edge::Absent,
                 // Which clusters had a part in the edge's version cannot be told from ours.
                 ResourceKey::Host(_) => !behind.is_empty(),
             };
@@ -322,48 +331,45 @@ impl Session {
         self.withheld = kept;
     }
 
+    /// What to send next: upserts first, then removals. While anything is withheld the edge retains hosts of which
+    /// this controller does not know what they refer to, so nothing is removed.
+    fn next(&self) -> Option<Next<'_>> {
+        let removal = || self.pending.next_removal().filter(|_| self.withheld.is_empty());
+        self.pending.next_upsert().map(Next::Upsert).or_else(|| removal().map(Next::Removal))
+    }
+
+    /// Takes as much as fits into one message.
     fn next_update(&mut self, content: &Content<'_>, turn: &Turn) -> wire::Update {
         let mut bytes = OVERHEAD_BYTES;
-        let (mut upserts, mut removals, mut sent) = (Vec::new(), Vec::new(), Vec::new());
-        while let Some(key) = self.pending.next_upsert().cloned() {
-            let Some(upsert) = upsert(&key, content) else {
+        let mut update = wire::Update { world: Some(turn.world_to_wire()), ..wire::Update::default() };
+        let mut sent = Vec::new();
+        while let Some(next) = self.next() {
+            let (key, upsert) = match next {
                 // Only what the pool holds is ever pending as an upsert.
-                self.pending.remove(&key);
-                continue;
+                Next::Upsert(key) => (key.clone(), upsert(key, content)),
+                Next::Removal(key) => (key.clone(), None),
             };
-            bytes += upsert.encoded_len();
-            if bytes > MESSAGE_BYTES_MAX && !upserts.is_empty() {
+            bytes += upsert.as_ref().map_or_else(|| key.to_string().len() + 8, Message::encoded_len);
+            if bytes > MESSAGE_BYTES_MAX && !sent.is_empty() {
                 break;
             }
             self.pending.remove(&key);
-            sent.push((key, Digest::from_slice(&upsert.digest)));
-            upserts.push(upsert);
-        }
-        while self.pending.next_upsert().is_none()
-            && bytes <= MESSAGE_BYTES_MAX
-            && let Some(key) = self.pending.next_removal().cloned()
-        {
-            self.pending.remove(&key);
-            let text = key.to_string();
-            bytes += text.len() + 8;
-            removals.push(text);
-            sent.push((key, None));
+            sent.push((key.clone(), upsert.as_ref().and_then(|upsert| Digest::from_slice(&upsert.digest))));
+            match upsert {
+                Some(upsert) => update.upserts.push(upsert),
+                None => update.removals.push(key.to_string()),
+            }
         }
         for (key, _) in &sent {
             *self.unacknowledged.entry(key.clone()).or_default() += 1;
         }
-        let synced = self.pending.is_empty() && !self.is_synced;
-        self.is_synced |= synced;
+        update.synced = self.next().is_none() && !self.is_synced;
+        self.is_synced |= update.synced;
+        update.positions = Some(self.news_of_positions(turn));
         self.last_nonce += 1;
-        self.in_flight.push_back(InFlight { nonce: self.last_nonce, sent });
-        wire::Update {
-            nonce: self.last_nonce,
-            world: Some(turn.world_to_wire()),
-            positions: Some(self.news_of_positions(turn)),
-            upserts,
-            removals,
-            synced,
-        }
+        update.nonce = self.last_nonce;
+        self.in_flight.push_back(InFlight { nonce: update.nonce, sent });
+        update
     }
 
     /// Positions that differ from what the edge was told.

@@ -62,7 +62,7 @@ impl Pool {
 
     /// Returns what was there before.
     pub fn replace_host(&mut self, host: &HostKey, resource: Option<Resource<Host>>) -> Option<Resource<Host>> {
-        self.changed(ResourceKey::Host(host.clone()), resource.as_ref().map(|it| it.digest));
+        self.changed(&ResourceKey::Host(host.clone()), resource.as_ref().map(|it| it.digest));
         match resource {
             Some(resource) => self.hosts.insert(host.clone(), resource),
             None => self.hosts.remove(host),
@@ -71,7 +71,7 @@ impl Pool {
 
     pub fn backend_changed(&mut self, id: &BackendId, digest: Option<Digest>) {
         if self.references.contains_key(id) {
-            self.changed(ResourceKey::Backend(id.clone()), digest);
+            self.changed(&ResourceKey::Backend(id.clone()), digest);
         }
     }
 
@@ -80,7 +80,7 @@ impl Pool {
         let references = self.references.entry(id.clone()).or_default();
         *references += 1;
         if *references == 1 {
-            self.changed(ResourceKey::Backend(id.clone()), digest);
+            self.changed(&ResourceKey::Backend(id.clone()), digest);
         }
     }
 
@@ -90,20 +90,27 @@ impl Pool {
         *references -= 1;
         if *references == 0 {
             self.references.remove(id);
-            self.changed(ResourceKey::Backend(id.clone()), None);
+            self.changed(&ResourceKey::Backend(id.clone()), None);
         }
     }
 
     /// Returns the edge's older stream, if it still had one: an edge that dials again has lost it.
-    pub fn connect(&mut self, edge: &str, stream: StreamId, now_ms: u64) -> Result<Option<StreamId>, Close> {
-        if !self.edges.contains_key(edge) && self.edges.len() >= EDGES_PER_POOL_MAX {
-            let longest_gone = self.edges.iter().filter(|(_, it)| it.stream().is_none()).min_by_key(|(_, it)| it.since_ms);
-            let Some(forgotten) = longest_gone.map(|(name, _)| name.clone()) else {
+    ///
+    /// # Errors
+    /// If too many edges are connected. Of those that are not, the longest gone makes room.
+    pub fn connect(&mut self, id: &EdgeId, stream: StreamId, turn: &mut Turn) -> Result<Option<StreamId>, Close> {
+        if !self.edges.contains_key(&id.edge) && self.edges.len() >= EDGES_PER_POOL_MAX {
+            let gone = self.edges.iter().filter(|(_, edge)| edge.stream().is_none());
+            let Some(longest) = gone.min_by_key(|(_, edge)| edge.since_ms).map(|(name, _)| name.clone()) else {
                 return Err(Close::Limit(format!("{EDGES_PER_POOL_MAX} edges of this pool are connected")));
             };
-            self.edges.remove(&forgotten);
+            let forgotten = self.edges.remove(&longest).unwrap_or_default();
+            let id = EdgeId { pool: id.pool.clone(), edge: longest };
+            for key in forgotten.refused() {
+                turn.findings.clear(&Source::Edge(id.clone(), key.clone()));
+            }
         }
-        Ok(self.edges.entry(edge.to_owned()).or_default().connect(stream, now_ms))
+        Ok(self.edges.entry(id.edge.clone()).or_default().connect(stream, turn.now_ms))
     }
 
     pub fn disconnect(&mut self, edge: &str, now_ms: u64) {
@@ -118,7 +125,7 @@ impl Pool {
         match said {
             Said::Hello(hello) => {
                 for (key, _) in edge.hello(id, hello, &self.held, turn)? {
-                    turn.findings.clear(Source::Edge(id.clone(), key));
+                    turn.findings.clear(&Source::Edge(id.clone(), key));
                 }
                 edge.request_held(stream, turn);
                 Ok(())
@@ -137,19 +144,24 @@ impl Pool {
             turn.metrics.publish.refused.inc();
             tracing::error!(pool = %id.pool, edge.id = id.edge, key = %refusal.0, reason = refusal.1, "An edge refused a resource");
             let findings = self.refused(id, &refusal.0, &refusal.1);
-            turn.findings.set(Source::Edge(id.clone(), refusal.0), findings);
+            turn.findings.set(&Source::Edge(id.clone(), refusal.0), findings);
         }
         for key in &outcome.accepted {
-            turn.findings.clear(Source::Edge(id.clone(), key.clone()));
+            turn.findings.clear(&Source::Edge(id.clone(), key.clone()));
         }
         let host = |key| if let ResourceKey::Host(host) = key { Some(host) } else { None };
         Ok(outcome.accepted.into_iter().filter_map(host).collect())
     }
 
     /// Sends what fits. Returns whether some edge got its first complete set by it.
-    pub fn flush(&mut self, backends: &BTreeMap<BackendId, Resource<Backend>>, ingest: &Ingest, turn: &mut Turn) -> bool {
+    pub fn flush(
+        &mut self,
+        backends: &BTreeMap<BackendId, Resource<Backend>>,
+        ingest: &Ingest,
+        turn: &mut Turn,
+    ) -> bool {
         let content = Content { hosts: &self.hosts, backends, held: &self.held };
-        self.edges.values_mut().fold(false, |news, edge| edge.flush(&content, ingest, turn) || news)
+        self.edges.values_mut().filter_map(|edge| edge.flush(&content, ingest, turn).then_some(())).count() > 0
     }
 
     pub fn silent(&self, since_ms: u64) -> Vec<StreamId> {
@@ -178,11 +190,11 @@ impl Pool {
     }
 
     /// A resource is now `digest` (`None`: gone): remembered here and for every connected edge.
-    fn changed(&mut self, key: ResourceKey, digest: Option<Digest>) {
-        let before = self.held.set(&key, digest);
+    fn changed(&mut self, key: &ResourceKey, digest: Option<Digest>) {
+        let before = self.held.set(key, digest);
         if before != digest {
             for edge in self.edges.values_mut() {
-                edge.changed(&key, before, digest);
+                edge.changed(key, before, digest);
             }
         }
     }
@@ -199,7 +211,8 @@ impl Pool {
         match key {
             ResourceKey::Host(host) => {
                 let ingresses = self.hosts.get(host).map(|it| ingresses_of(&it.value)).unwrap_or_default();
-                let object = |name: &roadstead_routing::id::ObjectName| ObjectKey { kind: Kind::Ingress, name: name.clone() };
+                let object =
+                    |name: &roadstead_routing::id::ObjectName| ObjectKey { kind: Kind::Ingress, name: name.clone() };
                 ingresses.into_iter().map(|(cluster, name)| finding(cluster, object(name))).collect()
             }
             ResourceKey::Backend(id) => {

@@ -14,10 +14,12 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::core::Core;
 use crate::core::message::{EdgeId, Input, Output, StreamId};
+use crate::held::Held;
 use crate::ingest::State;
 use crate::observe::metrics::Metrics;
 use crate::observe::status::{Report, report};
 use crate::policy::follow;
+use crate::publish::pool::Pool;
 use crate::serve::link::{Link, Lost, status_of};
 use crate::store::queue::Queue;
 use crate::store::writer;
@@ -30,8 +32,16 @@ pub const COMMANDS_PER_TURN_MAX: usize = 512;
 const TICK: Duration = Duration::from_millis(250);
 
 pub enum Command {
-    OpenAgent { stream: StreamId, cluster: ClusterId, link: Link<wire::ControllerMessage> },
-    OpenEdge { stream: StreamId, edge: EdgeId, link: Link<wire::ConfigMessage> },
+    OpenAgent {
+        stream: StreamId,
+        cluster: ClusterId,
+        link: Link<wire::ControllerMessage>,
+    },
+    OpenEdge {
+        stream: StreamId,
+        edge: EdgeId,
+        link: Link<wire::ConfigMessage>,
+    },
     Input(Input),
     /// What `/status` shows.
     Report(oneshot::Sender<Report>),
@@ -99,11 +109,11 @@ impl CoreTask {
         metrics.store.away.set(i64::from(core.store_away.is_some()));
         metrics.world.clusters.set(states().count() as i64);
         let held = core.ingest.members().filter_map(|(cluster, _)| core.world().held(cluster));
-        metrics.world.objects.set(held.map(|held| held.len()).sum::<usize>() as i64);
+        metrics.world.objects.set(held.map(Held::len).sum::<usize>() as i64);
         let pools = || core.publish.pools().values();
         metrics.publish.hosts.set(pools().map(|pool| pool.hosts().count()).sum::<usize>() as i64);
-        metrics.publish.backends.set(pools().map(|pool| pool.backend_count()).sum::<usize>() as i64);
-        let connected = pools().flat_map(|pool| pool.edges()).filter(|(_, edge)| edge.stream().is_some());
+        metrics.publish.backends.set(pools().map(Pool::backend_count).sum::<usize>() as i64);
+        let connected = pools().flat_map(Pool::edges).filter(|(_, edge)| edge.stream().is_some());
         metrics.publish.edges.set(connected.count() as i64);
         metrics.status.findings.set(core.findings().len() as i64);
         metrics.status.waiting.set(core.status.waiting() as i64);

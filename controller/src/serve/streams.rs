@@ -42,7 +42,10 @@ impl Streams {
 impl AgentSync for Streams {
     type SyncStream = ReceiverStream<Result<wire::ControllerMessage, Status>>;
 
-    async fn sync(&self, request: Request<Streaming<wire::AgentMessage>>) -> Result<Response<Self::SyncStream>, Status> {
+    async fn sync(
+        &self,
+        request: Request<Streaming<wire::AgentMessage>>,
+    ) -> Result<Response<Self::SyncStream>, Status> {
         let cluster = match identity(&request)? {
             Identity::Cluster(cluster) => cluster,
             other => return Err(not_for(&other, "agents (cluster/ID)")),

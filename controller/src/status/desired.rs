@@ -42,8 +42,12 @@ struct Entry {
 
 enum State {
     /// For edges; the deadline is set once the first one has all hosts.
-    Waiting { deadline_ms: Option<u64> },
-    Shown { addresses: Arc<[String]> },
+    Waiting {
+        deadline_ms: Option<u64>,
+    },
+    Shown {
+        addresses: Arc<[String]>,
+    },
 }
 
 impl Desired {
@@ -75,13 +79,16 @@ impl Desired {
     }
 
     /// Edges acknowledged something, came or went, or time passed.
-    pub fn reconsider(&mut self, news: News, publish: &Publish, turn: &Turn) {
+    pub fn reconsider(&mut self, news: &News, publish: &Publish, turn: &Turn) {
         let mut ids: BTreeSet<IngressId> = BTreeSet::new();
         for host in &news.settled {
             ids.extend(self.by_host.get(host).into_iter().flatten().cloned());
         }
         for pool in &news.pools {
-            let of_pool = self.by_host.range((pool.clone(), HostKey::Exact("".into()))..).take_while(|((name, _), _)| name == pool);
+            let of_pool = self
+                .by_host
+                .range((pool.clone(), HostKey::Exact("".into()))..)
+                .take_while(|((name, _), _)| name == pool);
             ids.extend(of_pool.flat_map(|(_, waiting)| waiting).cloned());
         }
         ids.extend(self.deadlines.iter().take_while(|(at, _)| *at <= turn.now_ms).map(|(_, id)| id.clone()));
@@ -94,7 +101,8 @@ impl Desired {
     pub fn tell_everything(&mut self, cluster: &ClusterId) {
         let first = (cluster.clone(), ObjectName::new("", ""));
         let own = self.ingresses.range(first..).take_while(|((id, _), _)| id == cluster);
-        let shown = own.filter(|(_, entry)| matches!(entry.state, State::Shown { .. })).map(|((_, name), _)| name.clone());
+        let shown =
+            own.filter(|(_, entry)| matches!(entry.state, State::Shown { .. })).map(|((_, name), _)| name.clone());
         let shown: BTreeSet<ObjectName> = shown.collect();
         self.outbox.entry(cluster.clone()).or_default().extend(shown);
     }

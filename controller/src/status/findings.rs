@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use roadstead_proto::resource::ResourceKey;
 use roadstead_routing::finding::Finding;
-use roadstead_routing::id::{BackendId, ClusterId, HostKey, ObjectKey, ObjectName, PoolName};
+use roadstead_routing::id::{BackendId, ClusterId, HostKey, Kind, ObjectKey, ObjectName, PoolName};
 use roadstead_routing::limit::FINDINGS_PER_OBJECT_MAX;
 
 use crate::core::message::EdgeId;
@@ -46,8 +46,8 @@ pub struct Findings {
 
 impl Findings {
     /// Replaces everything that `source` said before.
-    pub fn set(&mut self, source: Source, findings: Vec<Finding>) {
-        if findings.is_empty() && !self.subjects_of.contains_key(&source) {
+    pub fn set(&mut self, source: &Source, findings: Vec<Finding>) {
+        if findings.is_empty() && !self.subjects_of.contains_key(source) {
             return;
         }
         let mut now: BTreeMap<Subject, Vec<Finding>> = BTreeMap::new();
@@ -57,20 +57,32 @@ impl Findings {
                 of_subject.push(finding);
             }
         }
-        let before = self.subjects_of.remove(&source).unwrap_or_default();
+        let before = self.subjects_of.remove(source).unwrap_or_default();
         for subject in before.iter().filter(|subject| !now.contains_key(*subject)) {
-            self.replace(subject, &source, Vec::new());
+            self.replace(subject, source, Vec::new());
         }
         if !now.is_empty() {
             self.subjects_of.insert(source.clone(), now.keys().cloned().collect());
         }
         for (subject, list) in now {
-            self.replace(&subject, &source, list);
+            self.replace(&subject, source, list);
         }
     }
 
-    pub fn clear(&mut self, source: Source) {
+    pub fn clear(&mut self, source: &Source) {
         self.set(source, Vec::new());
+    }
+
+    /// A new stream of the cluster reports every object that was not let in again, so what is left of the last stream
+    /// would be about objects that are gone.
+    pub fn clear_admission(&mut self, cluster: &ClusterId) {
+        let first = Source::Admission(cluster.clone(), ObjectKey::new(Kind::IngressClass, "", ""));
+        let of_cluster = |source: &&Source| matches!(source, Source::Admission(id, _) if id == cluster);
+        let sources = self.subjects_of.range(first..).map(|(source, _)| source).take_while(of_cluster);
+        for source in sources.cloned().collect::<Vec<_>>() {
+            self.clear(&source);
+        }
+        self.clear(&Source::Stream(cluster.clone()));
     }
 
     /// What to show about a subject: sorted, without repetition, at most [`FINDINGS_PER_OBJECT_MAX`]. What the agent
@@ -108,16 +120,15 @@ impl Findings {
 
     fn replace(&mut self, subject: &Subject, source: &Source, list: Vec<Finding>) {
         let sources = self.by_subject.entry(subject.clone()).or_default();
-        self.count += list.len();
-        let before =
-            if list.is_empty() { sources.remove(source) } else { sources.insert(source.clone(), list.clone()) };
-        let before = before.unwrap_or_default();
-        self.count -= before.len();
-        if sources.is_empty() {
-            self.by_subject.remove(subject);
-        }
+        let before = sources.remove(source).unwrap_or_default();
+        self.count = self.count + list.len() - before.len();
         if before != list {
             self.changed.insert(subject.clone());
+        }
+        if !list.is_empty() {
+            sources.insert(source.clone(), list);
+        } else if sources.is_empty() {
+            self.by_subject.remove(subject);
         }
     }
 }

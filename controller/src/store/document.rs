@@ -65,7 +65,9 @@ fn path(path: &IngressPath) -> Value {
 
 fn backend(backend: &IngressBackend) -> Value {
     match backend {
-        IngressBackend::Service { name, port } => json!({"service": {"name": name, "port": port.as_ref().map(port_ref)}}),
+        IngressBackend::Service { name, port } => {
+            json!({"service": {"name": name, "port": port.as_ref().map(port_ref)}})
+        }
         IngressBackend::Resource { kind, name } => json!({"resource": {"kind": kind, "name": name}}),
         IngressBackend::Invalid => json!({}),
     }

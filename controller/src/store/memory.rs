@@ -10,8 +10,8 @@ use uuid::Uuid;
 
 use crate::store::document::document;
 use crate::store::{
-    Batch, ClusterRow, Gap, HostRevision, Loaded, NewPolicy, PolicyRow, Store, StoreError, StoredObject, TOMBSTONES_MAX,
-    TakeOver, TakeOverAnswer, WorldId,
+    Batch, ClusterRow, Gap, HostRevision, Loaded, NewPolicy, PolicyRow, Store, StoreError, StoredObject,
+    TOMBSTONES_MAX, TakeOver, TakeOverAnswer, WorldId,
 };
 
 #[derive(Default)]

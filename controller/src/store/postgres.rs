@@ -21,7 +21,8 @@ use crate::store::{
 mod load;
 mod write;
 
-static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
+/// Embedded, so that a controller brings its schema along.
+pub static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
 
 /// One for the writer, one for policy imports, spare ones for probes.
 const CONNECTIONS_MAX: u32 = 4;
@@ -38,6 +39,10 @@ impl Postgres {
     /// # Errors
     /// If `url` is no database URL; the text says what is wrong with it.
     pub fn new(url: &str) -> Result<Self, String> {
+        // sqlx takes any scheme and would go looking for a host.
+        if !["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme)) {
+            return Err("it does not begin with postgres://".to_owned());
+        }
         let options = PgConnectOptions::from_str(url).map_err(|error| error.to_string())?;
         let options = options.application_name("roadstead-controller");
         let pool = PgPoolOptions::new()
@@ -50,7 +55,7 @@ impl Postgres {
     /// Brings the schema up to date. Several controllers may start at once: an advisory lock lets one do it.
     pub async fn migrate(&self) -> Result<(), StoreError> {
         MIGRATIONS.run(&self.pool).await.map_err(|error| match error {
-            MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => sort(error),
+            MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => sort(&error),
             other => StoreError::Corrupt(format!("its migrations do not fit this version: {other}")),
         })
     }
@@ -73,7 +78,7 @@ impl Store for Postgres {
         )
         .fetch_optional(&self.pool)
         .await
-        .map_err(sort)?;
+        .map_err(|error| sort(&error))?;
         match granted {
             Some(row) => {
                 Ok(TakeOverAnswer::Granted { epoch: row.epoch as u64, digest_key: digest_key(row.digest_key)? })
@@ -83,17 +88,17 @@ impl Store for Postgres {
                     sqlx::query_scalar!("SELECT cluster_uid FROM clusters WHERE id = $1", request.cluster.as_str())
                         .fetch_one(&self.pool)
                         .await
-                        .map_err(sort)?;
+                        .map_err(|error| sort(&error))?;
                 Ok(TakeOverAnswer::OtherUid { pinned })
             }
         }
     }
 
     async fn commit(&self, batch: &Batch) -> Result<BTreeSet<ClusterId>, StoreError> {
-        let mut transaction = self.pool.begin().await.map_err(sort)?;
+        let mut transaction = self.pool.begin().await.map_err(|error| sort(&error))?;
         let connection: &mut PgConnection = &mut transaction;
-        let lost = write::batch(connection, batch).await.map_err(sort)?;
-        transaction.commit().await.map_err(sort)?;
+        let lost = write::batch(connection, batch).await.map_err(|error| sort(&error))?;
+        transaction.commit().await.map_err(|error| sort(&error))?;
         Ok(lost)
     }
 
@@ -115,7 +120,7 @@ impl Store for Postgres {
         )
         .fetch_one(&self.pool)
         .await
-        .map_err(sort)?;
+        .map_err(|error| sort(&error))?;
         Ok(removed as u64)
     }
 
@@ -123,7 +128,7 @@ impl Store for Postgres {
         let row = sqlx::query!("SELECT rev, digest, body, source FROM policies ORDER BY rev DESC LIMIT 1")
             .fetch_optional(&self.pool)
             .await
-            .map_err(sort)?;
+            .map_err(|error| sort(&error))?;
         row.map(|row| {
             Ok(PolicyRow { rev: row.rev as u64, digest: digest(&row.digest)?, body: row.body, source: row.source })
         })
@@ -143,15 +148,15 @@ impl Store for Postgres {
         )
         .fetch_optional(&self.pool)
         .await
-        .map_err(sort)?;
+        .map_err(|error| sort(&error))?;
         Ok(rev.map(|rev| rev as u64))
     }
 }
 
 /// Class 22 is bad data, 23 a broken constraint, 54 too large: the same data will always be refused. Everything else
 /// is worth another attempt, also what only a person can repair, because routing goes on meanwhile.
-fn sort(error: sqlx::Error) -> StoreError {
-    match &error {
+fn sort(error: &sqlx::Error) -> StoreError {
+    match error {
         sqlx::Error::Database(database) => {
             let rejected =
                 database.code().is_some_and(|code| ["22", "23", "54"].iter().any(|class| code.starts_with(class)));

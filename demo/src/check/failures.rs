@@ -17,7 +17,8 @@ const LIVE_WITHIN: Duration = Duration::from_secs(1);
 pub async fn agent_killed(fleet: &mut Fleet) -> anyhow::Result<Finding> {
     let traffic = Traffic::start(Plan::shop(fleet));
     fleet.system.agent("eu-north").kill().await;
-    let stale = until(WITHIN, "eu-north is shown stale", async || cluster_state(fleet, "eu-north").await == "stale").await?;
+    let stale =
+        until(WITHIN, "eu-north is shown stale", async || cluster_state(fleet, "eu-north").await == "stale").await?;
     traffic.sent_more(500).await?;
     let requests = traffic.stop().await;
     fleet.system.agent("eu-north").start().await?;
@@ -112,8 +113,10 @@ pub async fn list_fails(fleet: &mut Fleet) -> anyhow::Result<Finding> {
     traffic.sent_more(500).await?;
     let during = hosts(fleet, "eu-west").await?;
     fleet.cluster("eu-west").set_faults(&FaultSettings::default()).await?;
-    until(WITHIN, "the report is gone", async || findings(fleet).await.is_ok_and(|all| !all.contains("incomplete-sync")))
-        .await?;
+    until(WITHIN, "the report is gone", async || {
+        findings(fleet).await.is_ok_and(|all| !all.contains("incomplete-sync"))
+    })
+    .await?;
     let requests = traffic.stop().await;
     let after = hosts(fleet, "eu-west").await?;
     let shown = format!("hosts of eu-west before {before}, during {during}, after {after}");

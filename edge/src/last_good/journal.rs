@@ -88,9 +88,7 @@ impl Journal {
         file.seek(SeekFrom::Start(scan.bytes_good)).map_err(failed("seek in", &path))?;
         let replayed = Replayed { same_build: scan.same_build, updates: scan.updates, bytes_lost };
         let bytes = scan.bytes_good;
-        // A journal of another build is rewritten at the first chance, so that its header becomes true.
-        let bytes_rewritten = if scan.same_build { bytes } else { 0 };
-        Ok((Self { directory: directory.to_owned(), file, bytes, bytes_rewritten }, replayed))
+        Ok((Self { directory: directory.to_owned(), file, bytes, bytes_rewritten: bytes }, replayed))
     }
 
     /// Adds an Update at the end. It is durable after [`Journal::sync`].
@@ -143,10 +141,7 @@ impl Journal {
         self.file.seek(SeekFrom::Start(self.bytes)).map(drop)
     }
 
-    fn replace(
-        directory: &Path,
-        updates: &mut dyn Iterator<Item = wire::Update>,
-    ) -> Result<Self, JournalError> {
+    fn replace(directory: &Path, updates: &mut dyn Iterator<Item = wire::Update>) -> Result<Self, JournalError> {
         let (path, new) = (directory.join(FILE), directory.join(NEW_FILE));
         let (file, bytes) = write_new(&new, updates)?;
         std::fs::rename(&new, &path).map_err(failed("rename to", &path))?;

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -17,10 +17,24 @@ use crate::observe::Metrics;
 
 /// Updates waiting to be written. More means that the disk does not keep up: a snapshot follows then.
 const QUEUE_MAX: usize = 1_024;
-/// Between two syncs, at least.
-const SYNC_PERIOD: Duration = Duration::from_secs(1);
-/// After a failed write, before the next try.
-const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests;
+
+/// How often the disk is bothered.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// Between two syncs, at least.
+    pub sync_every: Duration,
+    /// After a failed write, before the next try.
+    pub retry_after: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { sync_every: Duration::from_secs(1), retry_after: Duration::from_secs(5) }
+    }
+}
 
 /// Everything held, as Updates in an order in which they can be applied.
 pub type Snapshot = Box<dyn Iterator<Item = wire::Update> + Send>;
@@ -49,10 +63,10 @@ impl LastGood {
     ///
     /// # Errors
     /// If the process cannot have another thread.
-    pub fn start(journal: Journal, metrics: Arc<Metrics>) -> std::io::Result<Self> {
+    pub fn start(journal: Journal, metrics: Arc<Metrics>, pace: Pace) -> std::io::Result<Self> {
         let (jobs, queue) = sync_channel(QUEUE_MAX);
         let state = Arc::new(State::default());
-        let writer = Writer { journal, metrics, state: state.clone(), unsynced_since: None, retry_at: None };
+        let writer = Writer { journal, metrics, pace, state: state.clone(), unsynced_since: None, retry_at: None };
         writer.report();
         let thread = std::thread::Builder::new().name("last-good".to_owned()).spawn(move || writer.run(&queue))?;
         Ok(Self { jobs: Some(jobs), state, thread: Some(thread) })
@@ -63,7 +77,7 @@ impl LastGood {
         if self.state.incomplete.load(Ordering::Acquire) {
             return;
         }
-        if let Some(Err(TrySendError::Full(_))) = self.jobs.as_ref().map(|jobs| jobs.try_send(Job::Append(update))) {
+        if !self.queue(Job::Append(update)) {
             tracing::error!("The disk does not keep up with updates; the last good table stays as it is for now");
             self.state.incomplete.store(true, Ordering::Release);
             self.state.wants_snapshot.store(true, Ordering::Release);
@@ -80,11 +94,9 @@ impl LastGood {
         // Cleared before the job is queued: whatever fails later asks anew. Updates appended from now on come after
         // the snapshot in the queue, so they may be written again.
         self.state.wants_snapshot.store(false, Ordering::Release);
-        let sent = self.jobs.as_ref().map(|jobs| jobs.try_send(Job::Rewrite(snapshot)));
-        match sent {
-            Some(Ok(())) => self.state.incomplete.store(false, Ordering::Release),
-            _ => self.state.wants_snapshot.store(true, Ordering::Release),
-        }
+        let queued = self.queue(Job::Rewrite(snapshot));
+        let flag = if queued { &self.state.incomplete } else { &self.state.wants_snapshot };
+        flag.store(!queued, Ordering::Release);
     }
 
     /// Writes a last snapshot and waits until it is on disk. For a clean shutdown; blocks.
@@ -99,11 +111,17 @@ impl LastGood {
             tracing::error!("The thread that writes the last good table panicked");
         }
     }
+
+    /// False if the queue is full or the thread has ended.
+    fn queue(&self, job: Job) -> bool {
+        self.jobs.as_ref().is_some_and(|jobs| jobs.try_send(job).is_ok())
+    }
 }
 
 struct Writer {
     journal: Journal,
     metrics: Arc<Metrics>,
+    pace: Pace,
     state: Arc<State>,
     unsynced_since: Option<Instant>,
     /// Set while the journal is incomplete because of a failure.
@@ -113,13 +131,13 @@ struct Writer {
 impl Writer {
     fn run(mut self, queue: &Receiver<Job>) {
         loop {
-            match queue.recv_timeout(SYNC_PERIOD) {
+            match queue.recv_timeout(self.pace.sync_every) {
                 Ok(Job::Append(update)) => self.append(&update),
                 Ok(Job::Rewrite(snapshot)) => self.rewrite(snapshot),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
-            if self.unsynced_since.is_some_and(|since| since.elapsed() >= SYNC_PERIOD) {
+            if self.unsynced_since.is_some_and(|since| since.elapsed() >= self.pace.sync_every) {
                 self.sync();
             }
             if self.retry_at.is_some_and(|at| Instant::now() >= at) {
@@ -173,7 +191,7 @@ impl Writer {
         tracing::error!(error, "Cannot write the last good table; serving goes on, a restart would find an older one");
         self.metrics.last_good_failures.inc();
         self.state.incomplete.store(true, Ordering::Release);
-        self.retry_at = Some(Instant::now() + RETRY_AFTER);
+        self.retry_at = Some(Instant::now() + self.pace.retry_after);
     }
 
     fn report(&self) {

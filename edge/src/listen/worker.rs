@@ -60,7 +60,11 @@ impl Workers {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let shared = shared.clone();
             let thread = std::thread::Builder::new().name(format!("worker-{index}"));
-            thread.spawn(move || LocalSet::new().block_on(&runtime, run(listener, shared)))
+            thread.spawn(move || {
+                // A worker that panics takes the edge down: connections that the kernel gives it would hang.
+                let _stop_all = shared.stop.clone().drop_guard();
+                LocalSet::new().block_on(&runtime, run(listener, shared));
+            })
         };
         let started: io::Result<Vec<_>> = listeners.into_iter().enumerate().map(start).collect();
         started.map(Self).inspect_err(|_| shared.stop.cancel())
@@ -211,6 +215,7 @@ fn server() -> http1::Builder {
         // hyper's timer runs while a connection is idle too; the shorter limit for a head that has begun is ours.
         .header_read_timeout(KEEP_ALIVE_TIMEOUT)
         .max_headers(HEADERS_MAX)
+        .max_header_size(HEAD_BYTES_MAX)
         .max_buf_size(HEAD_BYTES_MAX);
     server
 }

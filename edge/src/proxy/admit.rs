@@ -11,7 +11,8 @@ use super::reply::Problem;
 use crate::listen::{Client, Framing};
 
 /// What is known about a request that may be forwarded.
-pub(super) struct Admitted {
+pub(super) struct Admitted<'a> {
+    pub(super) client: &'a Client,
     /// As rule S-1 compares it; empty: no host.
     pub(super) host: String,
     /// The authority that the client asked for, as it wrote it.
@@ -26,14 +27,14 @@ pub(super) enum Closing {
     Close,
 }
 
-pub(super) fn admit(request: &Request<Incoming>, client: &Client) -> Result<Admitted, Problem> {
+pub(super) fn admit<'a>(request: &Request<Incoming>, client: &'a Client) -> Result<Admitted<'a>, Problem> {
     if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
         return Err(Problem::Method);
     }
     let closing = check_framing(request, client)?;
     let authority = authority(request)?;
     let host = lookup::request_host(&authority).into_owned();
-    Ok(Admitted { host, authority, closing })
+    Ok(Admitted { client, host, authority, closing })
 }
 
 /// The one host of the request. An absolute target overrides the Host field (RFC 9112 section 3.2.2).
@@ -47,7 +48,9 @@ fn authority(request: &Request<Incoming>) -> Result<String, Problem> {
         return Err(Problem::Bad("no Host header"));
     }
     if let Some(authority) = request.uri().authority() {
-        return Ok(authority.as_str().to_owned());
+        // Credentials in a target are not part of the host and must not reach the endpoint as one.
+        let host = authority.as_str().rsplit('@').next().unwrap_or_default();
+        return Ok(host.to_owned());
     }
     let text = field.map_or(Ok(""), |field| field.to_str());
     let text = text.map_err(|_| Problem::Bad("the Host header is not text"))?;

@@ -10,7 +10,6 @@ use http::{Request, Version};
 use ipnet::IpNet;
 
 use super::admit::Admitted;
-use crate::listen::Client;
 
 #[cfg(test)]
 mod tests;
@@ -92,12 +91,8 @@ pub(super) fn set_upgrade(headers: &mut HeaderMap, protocol: HeaderValue) {
 
 /// Sets what the endpoint is told about the client. What the client claims about itself is replaced, unless it is a
 /// trusted proxy: then its X-Forwarded-For is continued and its other X-Forwarded-* fields are kept.
-pub(super) fn set_forwarded(
-    headers: &mut HeaderMap,
-    client: &Client,
-    admitted: &Admitted,
-    trusted_proxies: &TrustedProxies,
-) {
+pub(super) fn set_forwarded(headers: &mut HeaderMap, admitted: &Admitted<'_>, trusted_proxies: &TrustedProxies) {
+    let client = admitted.client;
     remove_lookalikes(headers);
     let peer = client.peer.ip().to_canonical();
     let before = client.trusted.then(|| joined(headers, &X_FORWARDED_FOR)).filter(|before| !before.is_empty());

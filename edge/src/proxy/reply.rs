@@ -52,9 +52,7 @@ impl Problem {
         let mut response = Response::new(body);
         *response.status_mut() = status;
         response.headers_mut().insert(header::SERVER, SERVER);
-        response
-            .headers_mut()
-            .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         response
     }
 

@@ -25,7 +25,7 @@ impl Backoff {
     }
 
     /// How long to wait after one more failure.
-    pub fn next(&mut self) -> Duration {
+    pub fn next_wait(&mut self) -> Duration {
         let range = RETRY_MIN.saturating_mul(1 << self.failures.min(16)).min(RETRY_MAX);
         self.failures = self.failures.saturating_add(1);
         range.mul_f64(self.random.random::<f64>())
@@ -42,8 +42,10 @@ mod tests {
         let longest = |failures: u32| {
             let waits = (0..1_000).map(|seed| {
                 let mut backoff = Backoff::new(seed);
-                (0..failures).for_each(|_| drop(backoff.next()));
-                backoff.next()
+                for _ in 0..failures {
+                    backoff.next_wait();
+                }
+                backoff.next_wait()
             });
             waits.max().unwrap()
         };
@@ -52,8 +54,10 @@ mod tests {
             assert!(longest(failures) <= range && longest(failures) > range.mul_f64(0.95), "{failures} failures");
         }
         let mut backoff = Backoff::new(1);
-        (0..10).for_each(|_| drop(backoff.next()));
+        for _ in 0..10 {
+            backoff.next_wait();
+        }
         backoff.reset();
-        assert!(backoff.next() <= RETRY_MIN);
+        assert!(backoff.next_wait() <= RETRY_MIN);
     }
 }

@@ -208,10 +208,9 @@ impl Follower {
     fn send(&mut self, message: wire::EdgeMessage) {
         let Some(link) = &self.link else { return };
         if link.outbox.try_send(message).is_err() {
-            let outputs = self.machine.handle(
-                Input::Lost("the controller does not read what it is sent".to_owned()),
-                self.started.elapsed(),
-            );
+            let outputs = self
+                .machine
+                .handle(Input::Lost("the controller does not read what it is sent".to_owned()), self.started.elapsed());
             assert!(outputs.is_empty(), "a lost connection must ask for nothing before its wait is over");
             self.link = None;
         }

@@ -5,6 +5,7 @@
 //! one that would go back in time, is refused whole. Digests are stored and echoed, never recomputed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use prost::Message;
@@ -24,7 +25,12 @@ mod snapshot;
 pub use positions::{Positions, World, WorldError};
 
 #[cfg(test)]
+mod samples;
+#[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+pub(crate) use samples::{backend, host, position_of, world};
 
 /// Hosts and backends together. More are refused.
 pub const RESOURCES_MAX: usize = 1_000_000;
@@ -96,7 +102,11 @@ impl Holdings {
             match self.apply(update) {
                 Ok(applied) => {
                     for refusal in applied.refusals {
-                        tracing::warn!(key = refusal.key, reason = refusal.reason, "Part of the last good table is refused");
+                        tracing::warn!(
+                            key = refusal.key,
+                            reason = refusal.reason,
+                            "Part of the last good table is refused"
+                        );
                     }
                 }
                 Err(error) => {
@@ -130,6 +140,7 @@ impl Holdings {
         let mut refusals = Vec::new();
         self.upsert(update.upserts, &mut effective, &mut refusals);
         self.remove(update.removals, &mut effective, &mut refusals);
+        trace_applied(&effective.upserts);
         if update.synced {
             self.complete = true;
             self.table.mark_complete();
@@ -346,6 +357,17 @@ fn key_of(upsert: &wire::ResourceUpsert) -> String {
             format!("backend/{}/{}/{}:{port}", id.cluster, id.namespace, id.service)
         }
         None => String::new(),
+    }
+}
+
+/// Tells observers of single changes (the propagation benchmark) what requests see from now on. Free unless enabled.
+fn trace_applied(upserts: &[wire::ResourceUpsert]) {
+    if tracing::enabled!(target: "roadstead_edge::applied", tracing::Level::TRACE) {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let unix_nanos = u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX);
+        for upsert in upserts {
+            tracing::trace!(target: "roadstead_edge::applied", key = key_of(upsert), unix_nanos, "Applied");
+        }
     }
 }
 

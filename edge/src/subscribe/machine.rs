@@ -42,7 +42,10 @@ pub enum Input {
 #[derive(Debug, PartialEq)]
 pub enum Output {
     /// Connect to the controller with this index and send `hello` first.
-    Dial { controller: usize, hello: Box<wire::EdgeMessage> },
+    Dial {
+        controller: usize,
+        hello: Box<wire::EdgeMessage>,
+    },
     Send(wire::EdgeMessage),
     /// Close the connection; nothing it still delivers may be given to the machine.
     HangUp,
@@ -185,7 +188,7 @@ impl Machine {
             tracing::warn!(reason, "Not following a controller; serving goes on with what is held");
         }
         self.problem = Some(reason);
-        self.link = Link::Waiting { until: now + self.backoff.next() };
+        self.link = Link::Waiting { until: now + self.backoff.next_wait() };
     }
 
     fn received(&mut self, message: wire::ConfigMessage, now: Duration) -> Vec<Output> {

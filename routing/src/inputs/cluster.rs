@@ -212,6 +212,10 @@ impl Cluster {
         self.hosts.contains_key(key)
     }
 
+    pub(super) fn declared(&self) -> impl Iterator<Item = &(PoolName, HostKey)> {
+        self.hosts.keys()
+    }
+
     pub(super) fn host_count(&self) -> usize {
         self.hosts.len()
     }

@@ -179,7 +179,10 @@ b shop/web
             "- public gone.ex.com",
             "- public h.ex.com exact /old: a/shop/web:http weight 100",
             "+ public h.ex.com regex /n.w$: a/resource",
-            "~ public h.ex.com prefix /: a/shop/web:http weight 100 -> a/shop/web:http weight 100, b/shop/web:http weight 100",
+            concat!(
+                "~ public h.ex.com prefix /: a/shop/web:http weight 100 -> ",
+                "a/shop/web:http weight 100, b/shop/web:http weight 100"
+            ),
             "+ public h.ex.com default: a/shop/other:http weight 100",
             "+ public _",
             "+ public _ default: a/shop/other:http weight 100",

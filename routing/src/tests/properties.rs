@@ -8,7 +8,7 @@ use proptest::sample::select;
 
 use crate::check::check;
 use crate::compute::{build, compute_backend, compute_host, compute_ingress};
-use crate::declare::declare;
+use crate::declare::{Entry, declare};
 use crate::diff::{Change, diff};
 use crate::id::{ClusterId, HostKey, Kind, ObjectKey, ObjectName, PoolName, PortRef};
 use crate::inputs::{Dirty, Inputs};
@@ -241,6 +241,56 @@ fn hosts_of(inputs: &Inputs, cluster: &ClusterId) -> BTreeSet<(PoolName, HostKey
     views.flat_map(|view| view.hosts.into_iter().map(move |host| (view.pool.clone(), host))).collect()
 }
 
+/// A world and the same in another order.
+fn objects_twice() -> impl Strategy<Value = (Objects, Objects)> {
+    objects().prop_flat_map(|objects| (Just(objects.clone()), Just(objects).prop_shuffle()))
+}
+
+/// The routes (`None`: the default) of one host with the backends of all clusters but one.
+fn parts_of_others(
+    table: &Table,
+    key: &(PoolName, HostKey),
+    cluster: &ClusterId,
+) -> Vec<(Option<PathMatch>, Vec<RouteBackend>)> {
+    let Some(host) = table.hosts.get(key) else { return Vec::new() };
+    let routes = host.routes.iter().map(|route| (Some(route.path.clone()), &route.backends));
+    let others = |(path, backends): (_, &Vec<RouteBackend>)| {
+        let others: Vec<_> = backends.iter().filter(|backend| backend.cluster != *cluster).cloned().collect();
+        (!others.is_empty()).then_some((path, others))
+    };
+    routes.chain([(None, &host.default)]).filter_map(others).collect()
+}
+
+fn requests() -> impl Iterator<Item = (PoolName, &'static str, &'static str)> {
+    let of_host = |pool, host| REQUEST_PATHS.into_iter().map(move |target| (PoolName::from(pool), host, target));
+    let of_pool = move |pool| REQUEST_HOSTS.into_iter().flat_map(move |host| of_host(pool, host));
+    [POOL, "internal"].into_iter().flat_map(of_pool)
+}
+
+fn answer(backend: &RouteBackend) -> (ClusterId, ObjectName, String) {
+    let target = match &backend.target {
+        Target::Backend(id) => format!("{}:{}", id.service.name, id.port),
+        Target::Resource => "resource".to_owned(),
+        Target::Nothing => "nothing".to_owned(),
+    };
+    (backend.cluster.clone(), backend.ingress.clone(), target)
+}
+
+/// A rule with one path in every type.
+fn every_type(host: &str, path: &str) -> IngressRule {
+    let path = |path_type| IngressPath { path: path.into(), path_type, backend: IngressBackend::Invalid };
+    let types = [PathType::Exact, PathType::Prefix, PathType::ImplementationSpecific];
+    IngressRule { host: host.into(), paths: Some(types.map(path).to_vec()) }
+}
+
+const SMALL_WORLD: &str = "
+one shop/web use-regex=true
+  -         Impl    /.*x  pattern
+  a.ex.com  Prefix  /     web
+  *.ex.com  Exact   /x    web
+  default   web
+";
+
 proptest! {
     #![proptest_config(config())]
 
@@ -267,7 +317,7 @@ proptest! {
     }
 
     #[test]
-    fn input_order_does_not_matter((objects, shuffled) in objects().prop_flat_map(|it| (Just(it.clone()), Just(it).prop_shuffle()))) {
+    fn input_order_does_not_matter((objects, shuffled) in objects_twice()) {
         let (one, other) = (world::inputs(world::policy(), &objects), world::inputs(world::policy(), &shuffled));
         prop_assert_eq!(build(&one), build(&other));
     }
@@ -292,7 +342,9 @@ proptest! {
     }
 
     #[test]
-    fn a_change_touches_only_what_its_cluster_serves(objects in objects(), cluster in cluster(), object in object(), remove in any::<bool>()) {
+    fn a_change_touches_only_what_its_cluster_serves(
+        (objects, cluster, object, remove) in (objects(), cluster(), object(), any::<bool>()),
+    ) {
         let mut inputs = world::inputs(world::policy(), &objects);
         let (served_before, before) = (hosts_of(&inputs, &cluster), build(&inputs).table);
         let dirty = inputs.apply(&cluster, &object.key(), (!remove).then(|| object.clone()));
@@ -304,15 +356,7 @@ proptest! {
         for (pool, host) in diff(&before, &after).iter().filter_map(host_of) {
             let key = (pool.clone(), host.clone());
             prop_assert!(dirty.hosts.contains(&key));
-            // The other clusters' parts of the host are as they were.
-            let others = |table: &Table| {
-                let host = table.hosts.get(&key);
-                let routes = host.into_iter().flat_map(|host| &host.routes).map(|route| (Some(route.path.clone()), &route.backends));
-                let parts = routes.chain(host.map(|host| (None, &host.default)));
-                let parts = parts.map(|(path, it)| (path, it.iter().filter(|it| it.cluster != cluster).cloned().collect::<Vec<_>>()));
-                parts.filter(|(_, backends)| !backends.is_empty()).collect::<Vec<_>>()
-            };
-            prop_assert_eq!(others(&before), others(&after));
+            prop_assert_eq!(parts_of_others(&before, &key, &cluster), parts_of_others(&after, &key, &cluster));
         }
     }
 
@@ -320,15 +364,7 @@ proptest! {
     fn lookup_agrees_with_the_naive_matcher(objects in objects(), policy in policies()) {
         let inputs = world::inputs(policy.clone(), &objects);
         let table = build(&inputs).table;
-        for (pool, host, target) in [POOL, "internal"].iter().flat_map(|pool| {
-            REQUEST_HOSTS.iter().flat_map(move |host| REQUEST_PATHS.iter().map(move |target| (*pool, *host, *target)))
-        }) {
-            let pool = PoolName::from(pool);
-            let answer = |it: &RouteBackend| (it.cluster.clone(), it.ingress.clone(), match &it.target {
-                Target::Backend(id) => format!("{}:{}", id.service.name, id.port),
-                Target::Resource => "resource".to_owned(),
-                Target::Nothing => "nothing".to_owned(),
-            });
+        for (pool, host, target) in requests() {
             let got: naive::Answer = table.lookup(&pool, host, target).backends().iter().map(answer).collect();
             let want = naive::lookup(&objects, &policy, &pool, host, target);
             prop_assert_eq!(got, want, "{} {:?} {:?}", pool, host, target);
@@ -336,7 +372,9 @@ proptest! {
     }
 
     #[test]
-    fn hosts_without_is_what_removal_leaves(objects in objects(), picks in prop::collection::vec(any::<prop::sample::Index>(), 0..8)) {
+    fn hosts_without_is_what_removal_leaves(
+        (objects, picks) in (objects(), prop::collection::vec(any::<prop::sample::Index>(), 0..8)),
+    ) {
         let inputs = world::inputs(world::policy(), &objects);
         let cluster = ClusterId::from("a");
         let keys: Vec<ObjectKey> = inputs.objects(&cluster).map(|object| object.key()).collect();
@@ -350,30 +388,31 @@ proptest! {
     }
 
     #[test]
-    fn any_text_is_declared_without_panic(host in ".*", path in ".*", key in ".*", value in ".*", regex in any::<bool>()) {
-        let path_types = [PathType::Exact, PathType::Prefix, PathType::ImplementationSpecific];
-        let paths = path_types.map(|path_type| IngressPath { path: path.as_str().into(), path_type, backend: IngressBackend::Invalid });
-        let hosts = [host.as_str(), "", "a.ex.com", &path];
+    fn any_text_is_declared_without_panic(
+        (host, path, key, value) in (".*", ".*", ".*", ".*"),
+        regex in any::<bool>(),
+    ) {
         let mut annotations = BTreeMap::from([(Arc::from(key), Arc::from(value))]);
         if regex {
             annotations.insert("nginx.ingress.kubernetes.io/use-regex".into(), "true".into());
         }
-        let rules = hosts.map(|host| IngressRule { host: host.into(), paths: Some(paths.to_vec()) });
-        let declared = declare(&Ingress { annotations, rules: rules.to_vec(), ..Ingress::default() });
+        let rules = [host.as_str(), "", "a.ex.com", &path].map(|host| every_type(host, &path)).to_vec();
+        let declared = declare(&Ingress { annotations, rules, ..Ingress::default() });
         // Whatever is accepted can be compiled and asked for any path.
-        for host in &declared.hosts {
-            let routes = declared.entries(host).iter().map(|entry| Route { path: entry.path.clone(), backends: Vec::new() });
-            let host = Host { pool: PoolName::from(POOL), name: host.clone(), routes: routes.collect(), default: Vec::new() };
+        for name in &declared.hosts {
+            let route = |entry: &Entry| Route { path: entry.path.clone(), backends: Vec::new() };
+            let routes: Vec<_> = declared.entries(name).iter().map(route).collect();
+            let host = Host { pool: PoolName::from(POOL), name: name.clone(), routes, default: Vec::new() };
             let matcher = HostMatcher::new(&host);
             prop_assert!(matcher.is_ok());
-            prop_assert!(matcher.is_ok_and(|matcher| matcher.find(&request_path(&path)).is_none_or(|at| at < host.routes.len())));
+            let found = matcher.ok().and_then(|matcher| matcher.find(&request_path(&path)));
+            prop_assert!(found.is_none_or(|at| at < host.routes.len()));
         }
     }
 
     #[test]
     fn any_text_is_looked_up_without_panic(host in ".*", target in ".*") {
-        let world = "one shop/web use-regex=true\n  - Impl /.*x pattern\n  a.ex.com Prefix / web\n  *.ex.com Exact /x web\n  default dflt";
-        let table = build(&world::inputs(world::policy(), &world::parse(world))).table;
+        let table = build(&world::inputs(world::policy(), &world::parse(SMALL_WORLD))).table;
         let found = table.lookup(&PoolName::from(POOL), &host, &target);
         prop_assert!(!found.backends().is_empty());
     }

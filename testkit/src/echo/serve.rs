@@ -127,7 +127,9 @@ async fn respond(answer: Answer, request: Request<Incoming>) -> Result<Response<
             return Ok(refused);
         }
     }
-    tokio::time::sleep(answer.delay).await;
+    if !answer.delay.is_zero() {
+        tokio::time::sleep(answer.delay).await;
+    }
     let mut headers: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (name, value) in &head.headers {
         let text = String::from_utf8_lossy(value.as_bytes()).into_owned();

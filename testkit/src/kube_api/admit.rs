@@ -63,7 +63,11 @@ fn ingress_class(kind: &'static Kind, store: &Store, object: &mut Value, name: &
     match (annotation, field) {
         (Some(annotation), Some(field)) if annotation != field => {
             let why = "annotations.kubernetes.io/ingress.class: can not be set when the class field is also set";
-            return Err(Failure::new(422, "Invalid", format!("Ingress.networking.k8s.io \"{name}\" is invalid: {why}")));
+            return Err(Failure::new(
+                422,
+                "Invalid",
+                format!("Ingress.networking.k8s.io \"{name}\" is invalid: {why}"),
+            ));
         }
         (None, None) => {}
         _ => return Ok(()),

@@ -73,7 +73,8 @@ impl Apply<'_> {
 }
 
 fn conflict(owner: &Owner, path: &Path) -> Cause {
-    let through = if owner.subresource.is_empty() { String::new() } else { format!(" with subresource {:?}", owner.subresource) };
+    let through =
+        if owner.subresource.is_empty() { String::new() } else { format!(" with subresource {:?}", owner.subresource) };
     let message = format!("conflict with {:?}{through} using {}", owner.manager, owner.api_version);
     Cause { reason: "FieldManagerConflict", field: fields::display(path), message }
 }
@@ -157,7 +158,10 @@ fn remove(value: &mut Value, path: &[String]) {
                 remove(&mut items[index], rest);
             }
         }
-        (Some(("v", text)), Value::Array(items)) => items.retain(|item| item.to_string() != text),
+        (Some(("v", text)), Value::Array(items)) => {
+            let gone: Option<Value> = serde_json::from_str(text).ok();
+            items.retain(|item| Some(item) != gone.as_ref());
+        }
         _ => {}
     }
 }
@@ -168,9 +172,9 @@ mod tests {
     use serde_json::json;
 
     fn apply(manager: &str, on_conflict: OnConflict, live: &Value, config: &Value) -> Result<Value, Vec<Cause>> {
-        let author =
-            Author { manager: manager.to_owned(), api_version: "v1".to_owned(), subresource: "" };
-        let request = Apply { resource: "services", config, author: &author, time: "2026-01-01T00:00:00Z", on_conflict };
+        let author = Author { manager: manager.to_owned(), api_version: "v1".to_owned(), subresource: "" };
+        let request =
+            Apply { resource: "services", config, author: &author, time: "2026-01-01T00:00:00Z", on_conflict };
         let (mut object, owners) = request.run(live, managers::read(live))?;
         managers::write(&mut object, &owners);
         Ok(object)
@@ -182,7 +186,8 @@ mod tests {
 
     #[test]
     fn a_field_no_longer_sent_is_dropped_with_its_defaults() {
-        let both = json!({"metadata": {"labels": {"a": "1", "b": "2"}}, "spec": {"ports": [{"port": 80}, {"port": 443}]}});
+        let both =
+            json!({"metadata": {"labels": {"a": "1", "b": "2"}}, "spec": {"ports": [{"port": 80}, {"port": 443}]}});
         let mut live = apply("x", OnConflict::Refuse, &json!({}), &both).expect("applies");
         live["spec"]["ports"][1]["targetPort"] = json!(443);
         let one = json!({"metadata": {"labels": {"a": "1"}}, "spec": {"ports": [{"port": 80}]}});
@@ -204,7 +209,8 @@ mod tests {
 
     #[test]
     fn another_value_conflicts_unless_forced() {
-        let live = apply("x", OnConflict::Refuse, &json!({}), &json!({"spec": {"type": "ClusterIP"}})).expect("applies");
+        let live =
+            apply("x", OnConflict::Refuse, &json!({}), &json!({"spec": {"type": "ClusterIP"}})).expect("applies");
         let other = json!({"spec": {"type": "NodePort"}});
         let conflicts = apply("y", OnConflict::Refuse, &live, &other).expect_err("owned by x");
         assert_eq!((conflicts[0].reason, conflicts[0].field.as_str()), ("FieldManagerConflict", ".spec.type"));

@@ -29,15 +29,19 @@ pub(crate) fn cells(kind: &Kind, object: &Value) -> Vec<String> {
 fn columns(kind: &Kind) -> &'static [Column] {
     match kind.resource {
         "namespaces" => &[("Name", 0), ("Status", 0), ("Age", 0)],
-        "services" => {
-            &[("Name", 0), ("Type", 0), ("Cluster-IP", 0), ("External-IP", 0), ("Port(s)", 0), ("Age", 0), ("Selector", 1)]
-        }
+        "services" => &[
+            ("Name", 0),
+            ("Type", 0),
+            ("Cluster-IP", 0),
+            ("External-IP", 0),
+            ("Port(s)", 0),
+            ("Age", 0),
+            ("Selector", 1),
+        ],
         "secrets" => &[("Name", 0), ("Type", 0), ("Data", 0), ("Age", 0)],
         "configmaps" => &[("Name", 0), ("Data", 0), ("Age", 0)],
         "nodes" => &[("Name", 0), ("Status", 0), ("Roles", 0), ("Age", 0), ("Version", 0), ("Internal-IP", 1)],
-        "pods" => {
-            &[("Name", 0), ("Ready", 0), ("Status", 0), ("Restarts", 0), ("Age", 0), ("IP", 1), ("Node", 1)]
-        }
+        "pods" => &[("Name", 0), ("Ready", 0), ("Status", 0), ("Restarts", 0), ("Age", 0), ("IP", 1), ("Node", 1)],
         "events" => &[("Last Seen", 0), ("Type", 0), ("Reason", 0), ("Object", 0), ("Message", 0), ("Name", 1)],
         "ingresses" => &[("Name", 0), ("Class", 0), ("Hosts", 0), ("Address", 0), ("Ports", 0), ("Age", 0)],
         "ingressclasses" => &[("Name", 0), ("Controller", 0), ("Parameters", 0), ("Age", 0)],
@@ -63,9 +67,13 @@ fn cell(kind: &Kind, column: &str, object: &Value) -> String {
         ("ingresses", "Class") => class(object),
         ("ingresses", "Hosts") => hosts(&spec["rules"]),
         ("ingresses", "Address") => addresses(object),
-        ("ingresses", "Ports") => if spec["tls"].as_array().is_some_and(|tls| !tls.is_empty()) { "80, 443" } else { "80" }.to_owned(),
+        ("ingresses", "Ports") => {
+            if spec["tls"].as_array().is_some_and(|tls| !tls.is_empty()) { "80, 443" } else { "80" }.to_owned()
+        }
         ("ingressclasses", "Controller") => text(&spec["controller"]),
-        ("ingressclasses", "Parameters") => spec["parameters"]["kind"].as_str().map_or(NONE.to_owned(), |kind| format!("{kind}/{}", text(&spec["parameters"]["name"]))),
+        ("ingressclasses", "Parameters") => spec["parameters"]["kind"]
+            .as_str()
+            .map_or(NONE.to_owned(), |kind| format!("{kind}/{}", text(&spec["parameters"]["name"]))),
         ("endpointslices", "AddressType") => text(&object["addressType"]),
         ("endpointslices", "Ports") => join(&object["ports"], ",", |port| text(&port["port"])),
         ("endpointslices", "Endpoints") => join(&object["endpoints"], ",", |endpoint| text(&endpoint["addresses"][0])),
@@ -139,7 +147,8 @@ fn class(ingress: &Value) -> String {
 
 fn hosts(rules: &Value) -> String {
     let has_host = |rule: &&Value| rule["host"].as_str().is_some_and(|host| !host.is_empty());
-    let named: Value = rules.as_array().into_iter().flatten().filter(has_host).map(|rule| rule["host"].clone()).collect();
+    let named: Value =
+        rules.as_array().into_iter().flatten().filter(has_host).map(|rule| rule["host"].clone()).collect();
     match named.as_array() {
         Some(names) if !names.is_empty() => join(&named, ",", text),
         _ => "*".to_owned(),

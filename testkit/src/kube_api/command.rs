@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use clap::Parser;
 use serde_json::Value;
 
-use super::{ApiServer, ApiServerOptions};
+use super::{ApiServer, ApiServerOptions, FaultSettings};
 use crate::exit;
 
 /// A simulated Kubernetes API server for demos and tests. State is kept in memory.
@@ -67,17 +67,22 @@ pub enum CommandError {
 /// A flag cannot be honoured; the message names it.
 pub async fn run(args: Args) -> Result<(), CommandError> {
     let Args { name, listen, kubeconfig_out, manifests } = args;
-    let options = ApiServerOptions { listen: Some(listen), ..ApiServerOptions::new(name.as_str()) };
+    // Nobody is to see the server, or find it ready, before the manifests are in and the kubeconfig is written.
+    let faults = FaultSettings { outage: true, ..FaultSettings::default() };
+    let options = ApiServerOptions { listen: Some(listen), faults, ..ApiServerOptions::new(name.as_str()) };
     let server = ApiServer::start(options).await.map_err(|source| CommandError::Listen { address: listen, source })?;
     if let Some(folder) = manifests {
         let count = apply_folder(&server, &folder)?;
         tracing::info!(cluster.id = name, count, "applied the manifests");
     }
     if let Some(path) = kubeconfig_out {
-        server
-            .write_kubeconfig(&path)
-            .map_err(|source| CommandError::File { flag: "--kubeconfig-out", path, source })?;
+        server.write_kubeconfig(&path).map_err(|source| CommandError::File {
+            flag: "--kubeconfig-out",
+            path,
+            source,
+        })?;
     }
+    server.faults().clear();
     tracing::info!(cluster.id = name, url = server.url(), "the simulated Kubernetes API is ready");
     exit::requested().await;
     Ok(())
@@ -93,7 +98,8 @@ pub fn apply_folder(server: &ApiServer, folder: &Path) -> Result<usize, CommandE
     let is_manifest = |path: &PathBuf| {
         path.extension().is_some_and(|extension| ["yaml", "yml", "json"].iter().any(|known| extension == *known))
     };
-    let mut files: Vec<PathBuf> = entries.filter_map(Result::ok).map(|entry| entry.path()).filter(is_manifest).collect();
+    let mut files: Vec<PathBuf> =
+        entries.filter_map(Result::ok).map(|entry| entry.path()).filter(is_manifest).collect();
     files.sort();
     let mut count = 0;
     for path in files {

@@ -81,7 +81,11 @@ fn resources(group: &str, version: &str) -> Value {
 fn aggregated(groups: &[&str]) -> Value {
     let items = groups.iter().map(|group| {
         let resources: Vec<Value> = of_group(group).map(aggregated_resource).collect();
-        let metadata = if group.is_empty() { json!({"creationTimestamp": null}) } else { json!({"name": group, "creationTimestamp": null}) };
+        let metadata = if group.is_empty() {
+            json!({"creationTimestamp": null})
+        } else {
+            json!({"name": group, "creationTimestamp": null})
+        };
         json!({"metadata": metadata, "versions": [{"version": "v1", "resources": resources, "freshness": "Current"}]})
     });
     let items: Vec<Value> = items.collect();

@@ -31,7 +31,8 @@ pub struct Failure {
     pub causes: Vec<Cause>,
     /// Seconds for the `Retry-After` header, if the client should come back.
     pub retry_after_s: Option<u32>,
-    target: Option<Target>,
+    /// Boxed, because every result of this module carries a failure.
+    target: Option<Box<Target>>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -85,7 +86,8 @@ impl Failure {
 
     /// 422: the object's fields are not valid.
     pub(crate) fn invalid(kind: &'static Kind, name: &str, causes: Vec<Cause>) -> Self {
-        let qualified = if kind.group.is_empty() { kind.kind.to_owned() } else { format!("{}.{}", kind.kind, kind.group) };
+        let qualified =
+            if kind.group.is_empty() { kind.kind.to_owned() } else { format!("{}.{}", kind.kind, kind.group) };
         let texts: Vec<String> = causes.iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect();
         let list = if let [only] = texts.as_slice() { only.clone() } else { format!("[{}]", texts.join(", ")) };
         let mut failure =
@@ -138,9 +140,10 @@ impl Failure {
             details["retryAfterSeconds"] = json!(seconds);
         }
         if !self.causes.is_empty() {
-            let causes = self.causes.iter().map(
-                |cause| json!({"reason": cause.reason, "message": cause.message, "field": cause.field}),
-            );
+            let causes = self
+                .causes
+                .iter()
+                .map(|cause| json!({"reason": cause.reason, "message": cause.message, "field": cause.field}));
             details["causes"] = causes.collect();
         }
         json!({
@@ -151,7 +154,7 @@ impl Failure {
 
     fn about(kind: &'static Kind, name: &str, (code, reason): (u16, &'static str), message: String) -> Self {
         let target = Target { group: kind.group, kind: kind.resource, name: name.to_owned() };
-        Self { target: Some(target), ..Self::new(code, reason, message) }
+        Self { target: Some(Box::new(target)), ..Self::new(code, reason, message) }
     }
 }
 

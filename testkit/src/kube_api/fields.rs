@@ -77,9 +77,9 @@ pub(crate) fn topology(resource: &str, path: &str, value: &Value) -> Topology {
         Topology::Keyed(_) | Topology::Set => value.is_array(),
         Topology::Granular | Topology::Atomic => true,
     };
-    let known = TOPOLOGIES.iter().find(|(of, at, topology)| {
-        *at == path && (of.is_empty() || *of == resource) && fits(*topology)
-    });
+    let known = TOPOLOGIES
+        .iter()
+        .find(|(of, at, topology)| *at == path && (of.is_empty() || *of == resource) && fits(*topology));
     match known {
         Some((_, _, topology)) => *topology,
         None if value.is_object() => Topology::Granular,
@@ -240,13 +240,16 @@ mod tests {
         let service = json!({"metadata": {"name": "x", "labels": {"a": "b"}},
             "spec": {"ports": [{"port": 80, "name": "http"}], "selector": {"app": "x"}}});
         let fields = FieldSet::of("services", &service).to_json();
-        assert_eq!(fields, json!({
-            "f:metadata": {"f:labels": {"f:a": {}}},
-            "f:spec": {
-                "f:ports": {"k:{\"port\":80,\"protocol\":\"TCP\"}": {".": {}, "f:name": {}, "f:port": {}}},
-                "f:selector": {},
-            },
-        }));
+        assert_eq!(
+            fields,
+            json!({
+                "f:metadata": {"f:labels": {"f:a": {}}},
+                "f:spec": {
+                    "f:ports": {"k:{\"port\":80,\"protocol\":\"TCP\"}": {".": {}, "f:name": {}, "f:port": {}}},
+                    "f:selector": {},
+                },
+            })
+        );
         let ingress = json!({"spec": {"rules": [{"host": "a.example"}], "ingressClassName": "x"}});
         assert_eq!(
             FieldSet::of("ingresses", &ingress).to_json(),

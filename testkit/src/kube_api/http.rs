@@ -129,11 +129,13 @@ impl Target {
 impl Call {
     async fn run(self, target: Target) -> Result<Response<Body>, Failure> {
         let delay_ms = self.cluster.faults(|faults| faults.delay_ms(target.kind));
-        tokio::time::sleep(Duration::from_millis(delay_ms)).await;
+        if delay_ms > 0 {
+            tokio::time::sleep(Duration::from_millis(delay_ms)).await;
+        }
         self.cluster.faults(|faults| faults.check(target.kind))?;
         let shape = Shape::parse(self.header(header::ACCEPT), &self.query);
         match (self.method.as_str(), target.name.is_some()) {
-            ("GET", _) if self.query.is_true("watch") => self.watch(target, shape),
+            ("GET", false) if self.query.is_true("watch") => self.watch(target, shape),
             ("GET", false) => self.list(&target, shape),
             ("GET", true) => self.get(&target, shape),
             ("POST", false) if target.namespace.is_some() == target.kind.is_namespaced() => self.create(&target, shape),
@@ -141,7 +143,11 @@ impl Call {
             ("PATCH", true) => self.patch(&target, shape),
             ("DELETE", true) => self.delete(&target),
             ("DELETE", false) => self.delete_collection(&target, shape),
-            _ => Err(Failure::new(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")),
+            _ => Err(Failure::new(
+                405,
+                "MethodNotAllowed",
+                "the server does not allow this method on the requested resource",
+            )),
         }
     }
 
@@ -154,7 +160,11 @@ impl Call {
 
     fn list(&self, target: &Target, shape: Shape) -> Result<Response<Body>, Failure> {
         if self.query.get("sendInitialEvents").is_some() {
-            return Err(Failure::new(422, "Invalid", "sendInitialEvents: Forbidden: sendInitialEvents is forbidden for list"));
+            return Err(Failure::new(
+                422,
+                "Invalid",
+                "sendInitialEvents: Forbidden: sendInitialEvents is forbidden for list",
+            ));
         }
         let request = ListRequest::parse(target.kind, target.namespace.clone(), &self.query)?;
         let faults = self.cluster.faults(|faults| faults.clone());
@@ -214,7 +224,8 @@ impl Call {
 
     fn delete_collection(&self, target: &Target, shape: Shape) -> Result<Response<Body>, Failure> {
         let request = ListRequest::parse(target.kind, target.namespace.clone(), &self.query)?;
-        let page = self.cluster.read(|store| request.run(target.kind, store, &super::faults::FaultSettings::default()))?;
+        let page =
+            self.cluster.read(|store| request.run(target.kind, store, &super::faults::FaultSettings::default()))?;
         for object in &page.items {
             let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default().to_owned();
             let key = (text("namespace"), text("name"));
@@ -223,7 +234,11 @@ impl Call {
         Ok(ok(&shape.list(target.kind, &page)))
     }
 
-    fn write<T>(&self, target: &Target, change: impl FnOnce(&mut Writer<'_>) -> Result<T, Failure>) -> Result<T, Failure> {
+    fn write<T>(
+        &self,
+        target: &Target,
+        change: impl FnOnce(&mut Writer<'_>) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
         let accepts_invalid = self.cluster.faults(|faults| faults.accept_invalid);
         let agent = self.header(header::USER_AGENT).split('/').next().unwrap_or_default();
         let is_apply = self.content_type() == "application/apply-patch+yaml";
@@ -248,7 +263,8 @@ impl Call {
         if !content_type.is_empty() && !content_type.contains("json") {
             return Err(unsupported(content_type));
         }
-        serde_json::from_slice(&self.body).map_err(|error| Failure::bad_request(format!("error decoding JSON: {error}")))
+        serde_json::from_slice(&self.body)
+            .map_err(|error| Failure::bad_request(format!("error decoding JSON: {error}")))
     }
 
     fn content_type(&self) -> &str {
@@ -261,7 +277,8 @@ impl Call {
 }
 
 fn unsupported(content_type: &str) -> Failure {
-    let message = format!("the body of the request was in an unknown format ({content_type}); only JSON and YAML are served");
+    let message =
+        format!("the body of the request was in an unknown format ({content_type}); only JSON and YAML are served");
     Failure::new(415, "UnsupportedMediaType", message)
 }
 

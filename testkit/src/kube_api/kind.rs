@@ -135,14 +135,7 @@ pub(crate) static KINDS: [Kind; 11] = [
         generation: Generation::Content,
         ..CORE
     },
-    Kind {
-        group: "events.k8s.io",
-        resource: "events",
-        singular: "event",
-        kind: "Event",
-        short_names: &["ev"],
-        ..CORE
-    },
+    Kind { group: "events.k8s.io", resource: "events", singular: "event", kind: "Event", short_names: &["ev"], ..CORE },
 ];
 
 /// The kind served under `/apis/GROUP/VERSION/RESOURCE` (the core group is the empty string).

@@ -62,10 +62,14 @@ impl ListRequest {
     pub(crate) fn parse(kind: &Kind, namespace: Option<String>, query: &Query) -> Result<Self, Failure> {
         let selector = Selector::parse(kind, query.get("labelSelector"), query.get("fieldSelector"))?;
         let number = |name: &str| match query.get(name) {
-            Some(text) => text.parse::<u64>().map(Some).map_err(|_| Failure::bad_request(format!("invalid {name}: {text:?}"))),
+            Some(text) => {
+                text.parse::<u64>().map(Some).map_err(|_| Failure::bad_request(format!("invalid {name}: {text:?}")))
+            }
             None => Ok(None),
         };
-        let limit = number("limit")?.filter(|limit| *limit > 0).map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+        let limit = number("limit")?
+            .filter(|limit| *limit > 0)
+            .map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
         let version = number("resourceVersion")?;
         let from = match (query.get("continue"), version, query.get("resourceVersionMatch")) {
             (Some(_), Some(1..), _) => {
@@ -76,11 +80,15 @@ impl ListRequest {
             }
             (Some(token), _, None) => From::After(Token::parse(token)?),
             (None, None, Some(_)) => {
-                return Err(Failure::bad_request("resourceVersionMatch is forbidden unless resourceVersion is provided"));
+                return Err(Failure::bad_request(
+                    "resourceVersionMatch is forbidden unless resourceVersion is provided",
+                ));
             }
             (None, None, None) => From::Latest,
             (None, Some(0), Some("Exact")) => {
-                return Err(Failure::bad_request("resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\""));
+                return Err(Failure::bad_request(
+                    "resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\"",
+                ));
             }
             (None, Some(version), Some("Exact")) => From::Exactly(version),
             (None, Some(version), Some("NotOlderThan") | None) => From::NotOlderThan(version),

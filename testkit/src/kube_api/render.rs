@@ -32,6 +32,15 @@ pub(crate) enum RowObject {
     Full,
 }
 
+/// Whether the client of a watch has seen the columns of its tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Columns {
+    /// Not yet: the next table defines them.
+    Wanted,
+    /// Yes.
+    Known,
+}
+
 impl Shape {
     /// Reads the Accept header; the first form that is known wins.
     pub(crate) fn parse(accept: &str, query: &Query) -> Self {
@@ -64,9 +73,9 @@ impl Shape {
     }
 
     /// The object of a watch event. Only the first table of a watch defines the columns.
-    pub(crate) fn event_object(self, kind: &Kind, stored: &Value, is_first: bool) -> Value {
+    pub(crate) fn event_object(self, kind: &Kind, stored: &Value, columns: Columns) -> Value {
         let mut shown = self.object(kind, stored);
-        if matches!(self, Self::Table(_)) && !is_first {
+        if matches!(self, Self::Table(_)) && columns == Columns::Known {
             shown["columnDefinitions"] = json!([]);
         }
         shown

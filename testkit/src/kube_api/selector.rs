@@ -145,9 +145,9 @@ fn parse_field(kind: &Kind, term: &str) -> Result<FieldTerm, Failure> {
     let Some((label, value, wanted)) = parts else {
         return Err(Failure::bad_request(format!("invalid field selector: {term:?}")));
     };
-    let known = FIELD_LABELS.iter().find(|(resource, name, _)| {
-        *name == label.trim() && (resource.is_empty() || *resource == kind.resource)
-    });
+    let known = FIELD_LABELS
+        .iter()
+        .find(|(resource, name, _)| *name == label.trim() && (resource.is_empty() || *resource == kind.resource));
     let Some((_, _, pointer)) = known else {
         return Err(Failure::bad_request(format!("field label not supported: {label}")));
     };
@@ -190,7 +190,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn matches(selector: &str, labels: Value) -> bool {
+    fn matches(selector: &str, labels: &Value) -> bool {
         let kind = of_resource("services").expect("known");
         Selector::parse(kind, Some(selector), None).expect("parses").matches(&json!({"metadata": {"labels": labels}}))
     }
@@ -209,7 +209,7 @@ mod tests {
             ("x.io/name=web", json!({"x.io/name": "web"}), true),
         ];
         for (selector, labels, expected) in cases {
-            assert_eq!(matches(selector, labels.clone()), expected, "{selector} on {labels}");
+            assert_eq!(matches(selector, &labels), expected, "{selector} on {labels}");
         }
     }
 

@@ -105,7 +105,14 @@ impl Store {
         stamp(&mut object, self.revision);
         let new = Arc::new(object);
         self.tables.entry(resource).or_default().insert(key.clone(), Arc::clone(&new));
-        self.record(Change { revision: self.revision, resource, key, old, new: Arc::clone(&new), kind: ChangeKind::Put });
+        self.record(Change {
+            revision: self.revision,
+            resource,
+            key,
+            old,
+            new: Arc::clone(&new),
+            kind: ChangeKind::Put,
+        });
         Ok(new)
     }
 

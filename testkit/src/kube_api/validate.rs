@@ -92,7 +92,11 @@ fn ingress_class(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
     } else if text.len() > CONTROLLER_MAX {
         causes.push(Cause::invalid("spec.controller", controller, "may not be more than 250 bytes"));
     } else if !text.split_once('/').is_some_and(|(domain, path)| is_dns_1123_subdomain(domain) && !path.is_empty()) {
-        causes.push(Cause::invalid("spec.controller", controller, "must be a domain-prefixed path (such as \"acme.io/foo\")"));
+        causes.push(Cause::invalid(
+            "spec.controller",
+            controller,
+            "must be a domain-prefixed path (such as \"acme.io/foo\")",
+        ));
     }
 }
 
@@ -126,7 +130,11 @@ fn service(object: &Value, causes: &mut Vec<Cause>) {
         } else if !is_dns_1123_label(name) {
             causes.push(Cause::invalid(format!("{at}.name"), &port["name"], "a lowercase RFC 1123 label is wanted"));
         } else if names.contains(&name) {
-            causes.push(Cause { reason: "FieldValueDuplicate", field: format!("{at}.name"), message: format!("Duplicate value: {name:?}") });
+            causes.push(Cause {
+                reason: "FieldValueDuplicate",
+                field: format!("{at}.name"),
+                message: format!("Duplicate value: {name:?}"),
+            });
         }
         names.push(name);
     }

@@ -15,9 +15,10 @@ use tokio::time::Instant;
 
 use super::cluster::Cluster;
 use super::failure::Failure;
+use super::faults::FaultSettings;
 use super::kind::Kind;
 use super::query::Query;
-use super::render::Shape;
+use super::render::{Columns, Shape};
 use super::selector::Selector;
 use super::store::{Change, ChangeKind};
 
@@ -55,7 +56,7 @@ pub(crate) struct Watch {
     ends_initial: bool,
     cursor: u64,
     is_over: bool,
-    is_first: bool,
+    columns: Columns,
 }
 
 impl Watch {
@@ -68,10 +69,8 @@ impl Watch {
         shape: Shape,
     ) -> Result<Self, Failure> {
         let selector = Selector::parse(kind, query.get("labelSelector"), query.get("fieldSelector"))?;
-        let (is_empty, cut_after, no_streaming) = cluster.faults(|faults| {
-            (faults.is_list_empty(kind), faults.cut_after(kind), faults.no_streaming_lists)
-        });
-        let start = parse_start(query, no_streaming)?;
+        let faults = cluster.faults(|faults| faults.clone());
+        let start = parse_start(query, &faults)?;
         let timeout = match query.get("timeoutSeconds").map(str::parse) {
             Some(Ok(0)) | None => TIMEOUT_DEFAULT,
             Some(Ok(seconds)) => Duration::from_secs(seconds),
@@ -83,29 +82,29 @@ impl Watch {
             deadline: Instant::now() + timeout,
             next_bookmark: query.is_true("allowWatchBookmarks").then(|| Instant::now() + cluster.bookmark_interval()),
             initial: VecDeque::new(),
-            cut_after: cut_after.filter(|_| !matches!(start, Start::After(_))),
+            cut_after: faults.cut_after(kind).filter(|_| !matches!(start, Start::After(_))),
             ends_initial: start == Start::StreamingList,
             cursor: 0,
             is_over: false,
-            is_first: true,
+            columns: Columns::Wanted,
             cluster,
             kind,
             namespace,
             selector,
             shape,
         };
-        watch.begin(start, is_empty);
+        watch.begin(start, &faults);
         Ok(watch)
     }
 
-    fn begin(&mut self, start: Start, is_empty: bool) {
+    fn begin(&mut self, start: Start, faults: &FaultSettings) {
         let cluster = Arc::clone(&self.cluster);
         cluster.read(|store| {
             self.cursor = store.revision();
             match start {
                 // One from the future waits without a word until the cluster gets there, as with a real server.
                 Start::After(wanted) => self.cursor = wanted,
-                Start::Current | Start::StreamingList if is_empty => {}
+                Start::Current | Start::StreamingList if faults.is_list_empty(self.kind) => {}
                 Start::Current | Start::StreamingList => {
                     let table = store.table(self.kind.resource).into_iter().flatten();
                     let wanted = table.filter(|(key, object)| self.is_here(&key.0) && self.selector.matches(object));
@@ -124,9 +123,12 @@ impl Watch {
             self.wake.borrow_and_update();
             if self.cluster.drop_count(self.kind) != self.drops || self.cut_after == Some(0) {
                 self.is_over = true;
+                // A pending body makes hyper send what it has; the client sees a beginning and then the break.
+                tokio::task::yield_now().await;
                 return Some((Err(io::Error::from(io::ErrorKind::ConnectionReset)), self));
             }
-            let lines = if self.initial.is_empty() && !self.ends_initial { self.changes() } else { self.initial_lines() };
+            let lines =
+                if self.initial.is_empty() && !self.ends_initial { self.changes() } else { self.initial_lines() };
             if !lines.is_empty() {
                 return Some((Ok(Bytes::from(lines)), self));
             }
@@ -187,8 +189,8 @@ impl Watch {
     }
 
     fn line(&mut self, event: &str, object: &Value) -> Vec<u8> {
-        let shown = self.shape.event_object(self.kind, object, self.is_first);
-        self.is_first = false;
+        let shown = self.shape.event_object(self.kind, object, self.columns);
+        self.columns = Columns::Known;
         line_of(event, &shown)
     }
 
@@ -202,26 +204,27 @@ impl Watch {
     }
 }
 
-fn parse_start(query: &Query, no_streaming: bool) -> Result<Start, Failure> {
+fn parse_start(query: &Query, faults: &FaultSettings) -> Result<Start, Failure> {
     let matching = query.get("resourceVersionMatch");
     let version = match query.get("resourceVersion").map(str::parse::<u64>) {
         None => None,
         Some(Ok(version)) => Some(version),
         Some(Err(_)) => return Err(Failure::bad_request("invalid resourceVersion")),
     };
-    let invalid = |message: &str| Failure::new(422, "Invalid", format!("ListOptions.meta.k8s.io \"\" is invalid: {message}"));
+    let invalid =
+        |message: &str| Failure::new(422, "Invalid", format!("ListOptions.meta.k8s.io \"\" is invalid: {message}"));
     match (query.get("sendInitialEvents"), matching) {
-        (Some(_), _) if no_streaming => {
-            Err(invalid("sendInitialEvents: Forbidden: sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled"))
-        }
+        (Some(_), _) if faults.no_streaming_lists => Err(invalid(
+            "sendInitialEvents: Forbidden: sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled",
+        )),
         (Some(_), Some("NotOlderThan")) if query.is_true("sendInitialEvents") => Ok(Start::StreamingList),
         (Some(_), Some("NotOlderThan")) | (None, None) => Ok(match version {
             None | Some(0) => Start::Current,
             Some(version) => Start::After(version),
         }),
-        (Some(_), _) => {
-            Err(invalid("resourceVersionMatch: Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"))
-        }
+        (Some(_), _) => Err(invalid(
+            "resourceVersionMatch: Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
+        )),
         (None, Some(_)) => Err(invalid(
             "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
         )),

@@ -162,7 +162,9 @@ impl Writer<'_> {
 
     fn apply(&mut self, key: &Key, config: Value) -> Result<Written, Failure> {
         if self.options.manager.is_empty() {
-            return Err(Failure::bad_request("PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch"));
+            return Err(Failure::bad_request(
+                "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch",
+            ));
         }
         if config["metadata"]["managedFields"].as_array().is_some_and(|list| !list.is_empty()) {
             return Err(Failure::bad_request("metadata.managedFields must be nil"));
@@ -211,7 +213,9 @@ impl Writer<'_> {
             self.keep_other_part(old, &mut new);
             keep_identity(old, &mut new);
         } else {
-            if self.kind.has_status() && let Value::Object(map) = &mut new {
+            if self.kind.has_status()
+                && let Value::Object(map) = &mut new
+            {
                 map.remove("status");
             }
             admit::admit_creation(self.kind, self.store, &mut new)?;
@@ -270,7 +274,8 @@ impl Writer<'_> {
         for (field, wanted) in [("apiVersion", self.kind.api_version()), ("kind", self.kind.kind.to_owned())] {
             match object[field].as_str() {
                 Some(sent) if sent != wanted => {
-                    let message = format!("the {field} in the data ({sent}) does not match the expected {field} ({wanted})");
+                    let message =
+                        format!("the {field} in the data ({sent}) does not match the expected {field} ({wanted})");
                     return Err(Failure::bad_request(message));
                 }
                 Some(_) => {}
@@ -334,11 +339,23 @@ impl Writer<'_> {
     fn owners_after_update(&self, old: Option<&Value>, new: &Value, sent: &Value) -> Vec<Owner> {
         let none = json!({});
         let old = old.unwrap_or(&none);
+        // Who writes one part owns nothing of the other, defaults of the server least of all.
+        let (before, after) = (self.written_part(old), self.written_part(new));
         // A client may rewrite the list itself (kubectl does, when it moves from client-side to server-side apply).
         let sent = json!({"metadata": {"managedFields": sent}});
         let is_given = sent["metadata"]["managedFields"].as_array().is_some_and(|list| !list.is_empty());
         let owners = managers::read(if is_given { &sent } else { old });
-        managers::after_update(self.kind.resource, (old, new), owners, (&self.author(), &now()))
+        managers::after_update(self.kind.resource, (&before, &after), owners, (&self.author(), &now()))
+    }
+
+    fn written_part(&self, object: &Value) -> Value {
+        let mut part = object.clone();
+        if let Value::Object(map) = &mut part
+            && self.kind.has_status()
+        {
+            map.retain(|field, _| (field == "status") == (self.options.part == Part::Status));
+        }
+        part
     }
 
     fn check_versions(&self, key: &Key, old: &Value, new: &Value) -> Result<(), Failure> {
@@ -355,7 +372,8 @@ impl Writer<'_> {
         match wanted {
             Some(wanted) if !wanted.is_empty() && is != wanted => {
                 let is = is.as_str().unwrap_or_default();
-                let why = format!("Precondition failed: {field} in precondition: {wanted}, {field} in object meta: {is}");
+                let why =
+                    format!("Precondition failed: {field} in precondition: {wanted}, {field} in object meta: {is}");
                 Err(Failure::conflict(self.kind, &key.1, &why))
             }
             _ => Ok(()),
@@ -403,7 +421,15 @@ fn name_of(object: &Value) -> &str {
 
 /// Fields of metadata that no client can change.
 fn keep_identity(old: &Value, new: &mut Value) {
-    for field in ["name", "namespace", "uid", "creationTimestamp", "generation", "deletionTimestamp", "deletionGracePeriodSeconds"] {
+    for field in [
+        "name",
+        "namespace",
+        "uid",
+        "creationTimestamp",
+        "generation",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+    ] {
         copy_field(&old["metadata"], &mut new["metadata"], field);
     }
 }

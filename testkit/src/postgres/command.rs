@@ -5,9 +5,11 @@
 
 use std::fs::File;
 use std::io::{self, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Parser;
+use sqlx::migrate::Migrator;
+use sqlx::{Connection as _, PgConnection};
 
 use super::{Durability, Listen, Owner, Postgres, PostgresError, PostgresOptions, SHARED_URL};
 use crate::exit;
@@ -31,6 +33,9 @@ pub struct Args {
     /// Listen on a loopback port instead of only a unix socket.
     #[arg(long)]
     tcp: bool,
+    /// Apply the migrations of this folder to the database that the URL names.
+    #[arg(long, value_name = "DIR")]
+    migrations: Option<PathBuf>,
 }
 
 /// Why the process cannot run.
@@ -42,6 +47,14 @@ pub enum CommandError {
     /// The URL cannot be handed over.
     #[error("write the URL: {0}")]
     Output(io::Error),
+    /// The migrations cannot be read or fail.
+    #[error("--migrations {}: {reason}", folder.display())]
+    Migrations {
+        /// Where they are.
+        folder: PathBuf,
+        /// What the database said.
+        reason: String,
+    },
 }
 
 /// Starts the server, hands its URL over, and waits for the end if it is to end with this process.
@@ -49,7 +62,7 @@ pub enum CommandError {
 /// # Errors
 /// The server does not start, or nobody can be told where it is.
 pub async fn run(args: Args) -> Result<(), CommandError> {
-    let Args { until_exit_of, until_parent_exits, env_file, fsync, tcp } = args;
+    let Args { until_exit_of, until_parent_exits, env_file, fsync, tcp, migrations } = args;
     let other = until_exit_of.or_else(|| until_parent_exits.then(std::os::unix::process::parent_id));
     let options = PostgresOptions {
         durability: if fsync { Durability::Safe } else { Durability::Fast },
@@ -59,6 +72,9 @@ pub async fn run(args: Args) -> Result<(), CommandError> {
     };
     let server = Postgres::start(options).await.map_err(CommandError::Postgres)?;
     let url = server.url("postgres");
+    if let Some(folder) = migrations {
+        migrate(&url, &folder).await.map_err(|error| CommandError::Migrations { folder, reason: error.to_string() })?;
+    }
     if let Some(path) = env_file {
         let mut file = File::options().create(true).append(true).open(path).map_err(CommandError::Output)?;
         writeln!(file, "{SHARED_URL}={url}").map_err(CommandError::Output)?;
@@ -72,6 +88,13 @@ pub async fn run(args: Args) -> Result<(), CommandError> {
         () = exit::requested() => {}
         () = closed_input() => {}
     }
+    Ok(())
+}
+
+async fn migrate(url: &str, folder: &Path) -> Result<(), sqlx::migrate::MigrateError> {
+    let mut connection = PgConnection::connect(url).await?;
+    Migrator::new(folder).await?.run(&mut connection).await?;
+    connection.close().await?;
     Ok(())
 }
 

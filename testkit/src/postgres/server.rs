@@ -13,7 +13,9 @@ use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _};
 
 use super::system::{self, User};
-use super::{CONNECTIONS_MAX, Durability, Listen, Owner, PostgresError, PostgresOptions, START_DEADLINE, USER, instance};
+use super::{
+    CONNECTIONS_MAX, Durability, Listen, Owner, PostgresError, PostgresOptions, START_DEADLINE, USER, instance,
+};
 use crate::stack::ports;
 use crate::stack::signal::{self, Signal};
 
@@ -54,8 +56,7 @@ impl Postgres {
         instance::sweep(&base);
         let folder = instance::create(&base, owner, user)?;
         let port = if listen == Listen::Loopback { ports::free(1).pop() } else { None };
-        let mut server =
-            Self { folder, binaries, user, durability, port, child: None, ending: Ending::Remove };
+        let mut server = Self { folder, binaries, user, durability, port, child: None, ending: Ending::Remove };
         instance::watch(&server.folder, owner)?;
         server.init().await?;
         server.start_again().await?;
@@ -252,6 +253,9 @@ pub(crate) async fn execute(url: &str, statement: &str) -> Result<(), PostgresEr
 /// Names go into statements unquoted, so only letters that need no quotes are names.
 pub(crate) fn check_name(name: &str) -> Result<&str, PostgresError> {
     let fits = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '_';
-    let is_name = !name.is_empty() && name.len() < 64 && name.chars().all(fits) && !name.starts_with(|c: char| c.is_ascii_digit());
+    let is_name = !name.is_empty()
+        && name.len() < 64
+        && name.chars().all(fits)
+        && !name.starts_with(|c: char| c.is_ascii_digit());
     if is_name { Ok(name) } else { Err(PostgresError::Name(name.to_owned())) }
 }

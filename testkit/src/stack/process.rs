@@ -33,7 +33,10 @@ impl Process {
     /// # Errors
     /// It cannot be started, ends early, or is not ready in time; the text has the end of its log.
     pub async fn spawn(spec: Spec) -> Result<Self, StackError> {
-        let io = |what| { let name = spec.name.clone(); move |source| StackError::Io { name, what, source } };
+        let io = |what| {
+            let name = spec.name.clone();
+            move |source| StackError::Io { name, what, source }
+        };
         let (temporary, folder) = match &spec.log_folder {
             Some(folder) => (None, folder.clone()),
             None => {
@@ -72,7 +75,9 @@ impl Process {
     /// Whether it runs. A process that ended by itself is noticed here.
     pub fn is_running(&mut self) -> bool {
         let status = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten());
-        if status.is_some() && let Some(child) = self.child.take() {
+        if status.is_some()
+            && let Some(child) = self.child.take()
+        {
             // What it may have started ends with it.
             send_to_group(Signal::Kill, child.id());
         }
@@ -134,7 +139,8 @@ impl Process {
     /// As [`Process::spawn`].
     pub async fn start_again(&mut self) -> Result<(), StackError> {
         self.kill().await;
-        let log = File::options().create(true).append(true).open(&self.log_path).map_err(|e| self.io("open the log", e))?;
+        let log =
+            File::options().create(true).append(true).open(&self.log_path).map_err(|e| self.io("open the log", e))?;
         let errors = log.try_clone().map_err(|error| self.io("share the log", error))?;
         let mut command = Command::new(&self.spec.program);
         command.args(&self.spec.args).envs(self.spec.env.iter().map(|(name, value)| (name, value)));
@@ -152,7 +158,8 @@ impl Process {
     async fn wait_ready(&mut self) -> Result<(), StackError> {
         let start = Instant::now();
         loop {
-            let status = self.child.as_mut().map(Child::try_wait).transpose().map_err(|error| self.io("watch it", error))?;
+            let status =
+                self.child.as_mut().map(Child::try_wait).transpose().map_err(|error| self.io("watch it", error))?;
             if let Some(Some(status)) = status {
                 self.child = None;
                 let (name, log) = (self.spec.name.clone(), self.log_tail());

@@ -40,9 +40,10 @@ impl Ready {
             match self {
                 Self::AtOnce => Ok(()),
                 Self::Readyz(address) => readyz(*address).await,
-                Self::Listens(address) => {
-                    TcpStream::connect(address).await.map(drop).map_err(|error| format!("connect to {address}: {error}"))
-                }
+                Self::Listens(address) => TcpStream::connect(address)
+                    .await
+                    .map(drop)
+                    .map_err(|error| format!("connect to {address}: {error}")),
                 Self::Probe(probe) => probe().await,
             }
         };

@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Service};
 use k8s_openapi::api::networking::v1::Ingress;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::core::PartialObjectMeta;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, Config, ResourceExt as _};
 use roadstead_testkit::kube_api::{ApiServer, ApiServerOptions, Restart};
@@ -166,7 +167,8 @@ async fn status_is_written_only_through_its_subresource() {
     let params = PatchParams::apply("roadstead-agent");
     let written = api.patch_status("a", &params, &Patch::Apply(&status)).await.expect("applied");
     assert_eq!(written.spec.as_ref().and_then(|spec| spec.ingress_class_name.as_deref()), Some("roadstead"));
-    let address = |ingress: &Ingress| serde_json::to_value(&ingress.status).expect("json")["loadBalancer"]["ingress"].clone();
+    let address =
+        |ingress: &Ingress| serde_json::to_value(&ingress.status).expect("json")["loadBalancer"]["ingress"].clone();
     assert_eq!(address(&written), json!([{"ip": "192.0.2.1"}]));
     assert_eq!(written.metadata.generation, Some(1));
 
@@ -178,7 +180,8 @@ async fn status_is_written_only_through_its_subresource() {
     assert_eq!((address(&after), after.metadata.generation), (json!([{"ip": "192.0.2.1"}]), Some(2)));
 
     // What the manager stops sending disappears.
-    let cleared = json!({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": {"name": "a"}, "status": {}});
+    let cleared =
+        json!({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": {"name": "a"}, "status": {}});
     let after = api.patch_status("a", &params, &Patch::Apply(&cleared)).await.expect("applied");
     assert_eq!(address(&after), json!(null));
 }
@@ -187,9 +190,7 @@ async fn status_is_written_only_through_its_subresource() {
 async fn server_side_apply_keeps_what_others_own() {
     let (_server, client) = start().await;
     let api: Api<Service> = Api::default_namespaced(client);
-    let service = |ports: serde_json::Value| {
-        json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"}, "spec": {"ports": ports}})
-    };
+    let service = |ports: serde_json::Value| json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"}, "spec": {"ports": ports}});
     let both = service(json!([{"name": "http", "port": 80}, {"name": "alt", "port": 8080}]));
     api.patch("web", &PatchParams::apply("gitops"), &Patch::Apply(&both)).await.expect("created");
     let extra = service(json!([{"name": "metrics", "port": 9090}]));
@@ -224,8 +225,52 @@ async fn a_selector_watch_sees_objects_move_in_and_out() {
     for labels in [json!({"tier": "web"}), json!({"tier": "web", "x": "y"}), json!({})] {
         object["metadata"]["labels"] = labels;
         server.apply(object.clone()).expect("applied");
-        let event = tokio::time::timeout(DEADLINE, events.try_next()).await.expect("in time").expect("ok").expect("event");
+        let event =
+            tokio::time::timeout(DEADLINE, events.try_next()).await.expect("in time").expect("ok").expect("event");
         seen.push(format!("{event:?}").split(' ').next().unwrap_or_default().to_owned());
     }
     assert_eq!(seen, ["Added", "Modified", "Deleted"]);
+}
+
+#[tokio::test]
+async fn discovery_finds_every_kind() {
+    let (_server, client) = start().await;
+    let discovery = kube::discovery::Discovery::new(client).run().await.expect("answers");
+    let kind = kube::core::GroupVersionKind::gvk("networking.k8s.io", "v1", "Ingress");
+    let (resource, capabilities) = discovery.resolve_gvk(&kind).expect("served");
+    assert_eq!((resource.plural.as_str(), &capabilities.scope), ("ingresses", &kube::discovery::Scope::Namespaced));
+    assert!(discovery.resolve_gvk(&kube::core::GroupVersionKind::gvk("", "v1", "Namespace")).is_some());
+}
+
+#[tokio::test]
+async fn metadata_can_be_had_alone() {
+    let (server, client) = start().await;
+    server.apply(ingress("a", "a.example")).expect("applied");
+    let api: Api<Ingress> = Api::all(client.clone());
+    let list = api.list_metadata(&ListParams::default()).await.expect("a list");
+    assert_eq!((list.items.len(), list.items[0].name_any()), (1, "a".to_owned()));
+    let api: Api<PartialObjectMeta<Ingress>> = Api::all(client);
+    let mut stream = watcher::watcher(api, watcher::Config::default().streaming_lists()).boxed();
+    let seen = async {
+        loop {
+            if let Event::InitApply(object) = stream.try_next().await.expect("ok").expect("endless") {
+                return object.name_any();
+            }
+        }
+    };
+    assert_eq!(tokio::time::timeout(DEADLINE, seen).await.expect("in time"), "a");
+}
+
+#[tokio::test]
+async fn a_collection_is_deleted_by_its_labels() {
+    let (_server, client) = start().await;
+    let api: Api<ConfigMap> = Api::default_namespaced(client);
+    for (name, tier) in [("a", "web"), ("b", "db"), ("c", "web")] {
+        let mut object = configmap(name);
+        object.metadata.labels = Some([("tier".to_owned(), tier.to_owned())].into());
+        api.create(&PostParams::default(), &object).await.expect("created");
+    }
+    api.delete_collection(&DeleteParams::default(), &ListParams::default().labels("tier=web")).await.expect("deleted");
+    let left = api.list(&ListParams::default()).await.expect("list");
+    assert_eq!(left.items.iter().map(kube::ResourceExt::name_any).collect::<Vec<_>>(), ["b"]);
 }

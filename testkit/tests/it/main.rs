@@ -2,6 +2,9 @@
 
 mod client;
 mod echo_load;
+mod faults;
+mod http_api;
 mod kube_rs;
+mod kubectl;
 mod postgres;
 mod stack;

@@ -2,7 +2,7 @@
 
 use std::process::{Command, Stdio};
 
-use roadstead_testkit::postgres::{Durability, Listen, Postgres, PostgresOptions, TestDatabase};
+use roadstead_testkit::postgres::{Durability, Listen, Postgres, PostgresOptions, TestDatabase, shared};
 use sqlx::{Connection as _, PgConnection};
 
 use crate::client::eventually;
@@ -19,7 +19,6 @@ fn folder() -> tempfile::TempDir {
     folder
 }
 
-fn t(w:&str){eprintln!("{:?} {w}", std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap());}
 async fn number(url: &str, query: &'static str) -> Result<i64, sqlx::Error> {
     let mut connection = PgConnection::connect(url).await?;
     sqlx::query_scalar(query).fetch_one(&mut connection).await
@@ -40,16 +39,18 @@ async fn data_survives_a_stop_and_a_kill_and_is_gone_after_the_drop() {
     assert!(url.contains("127.0.0.1"), "{url}");
     run(&url, "CREATE TABLE t (n BIGINT); INSERT INTO t VALUES (1)").await;
 
-    t("before"); server.stop().await;
+    server.stop().await;
     assert!(number(&url, "SELECT 1::bigint").await.is_err(), "a stopped server must not answer");
-    t("before"); server.start_again().await.expect("starts again");
+    server.start_again().await.expect("starts again");
     run(&url, "INSERT INTO t VALUES (2)").await;
-    t("before"); server.kill().await;
-    t("before"); server.start_again().await.expect("recovers");
+    server.kill().await;
+    server.start_again().await.expect("recovers");
     assert_eq!(number(&url, "SELECT sum(n)::bigint FROM t").await.expect("answers"), 3);
 
-    assert!(matches!(server.create_database("x; DROP").await, Err(error) if error.to_string().contains("not a database name")));
-    t("before"); drop(server);
+    assert!(
+        matches!(server.create_database("x; DROP").await, Err(error) if error.to_string().contains("not a database name"))
+    );
+    drop(server);
     let left: Vec<_> = std::fs::read_dir(folder.path()).expect("readable").collect();
     assert!(left.is_empty(), "{left:?}");
 }
@@ -73,9 +74,28 @@ async fn each_test_has_its_own_copy_of_one_template() {
     let broken = async |_: String| Err("no such column");
     let error = TestDatabase::create_on(&admin, "broken", broken).await.expect_err("refused");
     assert!(error.to_string().contains("no such column"), "{error}");
-    let (first, second) = (first.name().to_owned(), { drop(first); second.name().to_owned() });
+    let (first, second) = (first.name().to_owned(), {
+        drop(first);
+        second.name().to_owned()
+    });
     let names = number(&admin, "SELECT count(*) FROM pg_database WHERE datname LIKE 'test_%'").await;
     assert_eq!(names.expect("answers"), 1, "only {second} is left, {first} was dropped");
+}
+
+#[tokio::test]
+async fn a_test_without_a_server_of_its_own_shares_one() {
+    let url = shared().await.expect("there or started");
+    assert_eq!(shared().await.expect("the same"), url);
+    let folder = tempfile::tempdir().expect("folder");
+    let sql = format!("CREATE TABLE t (n BIGINT); INSERT INTO t VALUES ({});", std::process::id());
+    std::fs::write(folder.path().join("0001_first.sql"), sql).expect("written");
+    let migrator = sqlx::migrate::Migrator::new(folder.path().to_owned()).await.expect("migrations");
+    let (one, two) = (TestDatabase::migrated(&migrator).await, TestDatabase::migrated(&migrator).await);
+    let (one, two) = (one.expect("created"), two.expect("created"));
+    assert_ne!(one.name(), two.name());
+    for database in [&one, &two] {
+        assert_eq!(number(&database.url(), "SELECT n FROM t").await.expect("answers"), i64::from(std::process::id()));
+    }
 }
 
 #[tokio::test]

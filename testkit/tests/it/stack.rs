@@ -30,7 +30,8 @@ async fn grandchild(process: &Process) -> u32 {
 
 #[tokio::test]
 async fn the_end_of_the_log_explains_an_early_end() {
-    let error = Process::spawn(shell("echo no such flag >&2; exit 3").ready(Ready::Listens(([127, 0, 0, 1], 1).into())));
+    let error =
+        Process::spawn(shell("echo no such flag >&2; exit 3").ready(Ready::Listens(([127, 0, 0, 1], 1).into())));
     let text = error.await.expect_err("ends").to_string();
     assert!(text.contains("no such flag") && text.contains('3'), "{text}");
 }
@@ -54,13 +55,21 @@ async fn dropping_ends_what_the_process_started() {
 }
 
 #[tokio::test]
-async fn pause_resume_terminate_restart() {
-    let mut process = Process::spawn(shell("trap 'exit 5' TERM; echo up; while :; do sleep 0.05; done")).await.expect("starts");
+async fn a_paused_process_stands_still_until_it_is_resumed() {
+    // Not a shell: one that is stopped while it starts a program shows another state.
+    let process = Process::spawn(Spec::new("sleep", "sleep").args(["1000"])).await.expect("starts");
     let id = process.id().expect("runs");
     process.pause();
     eventually("a stopped process", async || (state(id) == Some('T')).then_some(())).await;
     process.resume();
     eventually("a running process", async || (state(id) != Some('T')).then_some(())).await;
+}
+
+#[tokio::test]
+async fn terminate_asks_and_restart_starts_anew() {
+    let script = "trap 'exit 5' TERM; echo up; while :; do sleep 0.05; done";
+    let mut process = Process::spawn(shell(script)).await.expect("starts");
+    let id = process.id().expect("runs");
     eventually("the trap", async || process.log_tail().contains("up").then_some(())).await;
     let status = process.terminate().await.expect("ended by itself");
     assert_eq!(status.code(), Some(5));

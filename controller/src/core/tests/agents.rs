@@ -40,7 +40,7 @@ fn a_reconnect_is_told_what_is_known_and_costs_only_the_difference() {
     let contents = it.heard(second).find_map(|it| if let ToAgent::BucketContents(it) = it { Some(it) } else { None });
     let keys: Vec<&str> = contents.unwrap().buckets.iter().flat_map(|it| &it.held).map(|it| it.key.as_str()).collect();
     assert_eq!(keys.len(), 2);
-    assert!(keys.contains(&"Ingress/shop/web"), "{keys:?}");
+    assert!(keys.contains(&"2/shop/web"), "{keys:?}");
 }
 
 #[test]
@@ -70,6 +70,21 @@ fn one_bad_object_is_a_finding_and_the_others_apply() {
     assert_eq!(it.acks(agent), [1]);
     it.upsert(agent, 2, &[ingress("bad", "bad.example.com", "web")]);
     assert!(!it.codes().contains(&"malformed-object".to_owned()));
+}
+
+#[test]
+fn findings_on_objects_that_were_not_let_in_end_with_their_stream() {
+    let mut it = Harness::new();
+    let agent = it.agent("eu");
+    let mut bad = delta(1, &[ingress("bad", "bad.example.com", "web")], &[]);
+    bad.upserts[0].digest.clear();
+    bad.upserts.push(wire::Upsert::default());
+    it.says(agent, AgentSays::Delta(bad));
+    assert_eq!(it.core.findings().len(), 2, "one on the object, one on the cluster");
+    it.send(vec![Input::AgentClosed { stream: agent }]);
+    assert_eq!(it.core.findings().len(), 2);
+    it.agent("eu");
+    assert!(it.core.findings().is_empty(), "whatever is still bad will be reported again");
 }
 
 #[test]

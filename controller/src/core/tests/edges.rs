@@ -65,7 +65,14 @@ fn changes_between_hello_and_its_answer_are_not_lost() {
     let inputs = vec![
         Input::EdgeOpened { stream, edge: id },
         edge_says(stream, EdgeSays::Hello(hello)),
-        agent_says(agent, roadstead_proto::wire::agent_message::Message::Delta(delta(3, &[ingress("b", "b.example.com", "other")], &[]))),
+        agent_says(
+            agent,
+            roadstead_proto::wire::agent_message::Message::Delta(delta(
+                3,
+                &[ingress("b", "b.example.com", "other")],
+                &[],
+            )),
+        ),
     ];
     it.edges.insert(stream, model);
     it.send(inputs);
@@ -93,15 +100,14 @@ fn a_change_and_its_reversal_are_not_sent() {
     let agent = it.agent("eu");
     it.upsert(agent, 1, &[ingress("a", "a.example.com", "web")]);
     let edge = it.edge(EdgeModel::named("e1"));
-    it.edges.get_mut(&edge).unwrap().is_stuck = true;
-    let before = it.edges[&edge].updates.len();
+    it.stick(edge);
     // Fill the window, then change and change back.
     for round in 0..WINDOW as u64 {
         it.upsert(agent, 2 + round, &[ingress("b", "b.example.com", &format!("s{round}"))]);
     }
     it.upsert(agent, 50, &[ingress("a", "a.example.com", "other")]);
     it.upsert(agent, 51, &[ingress("a", "a.example.com", "web")]);
-    assert_eq!(it.edges[&edge].updates.len(), before + WINDOW);
+    assert_eq!(it.edges[&edge].updates.len(), WINDOW);
     it.unstick(edge);
     let again = it.edges[&edge].updates.iter().flat_map(|update| &update.upserts);
     assert_eq!(again.count(), 0, "the edge holds all of it already");
@@ -114,7 +120,13 @@ fn large_tables_are_sent_in_chunks() {
     let agent = it.agent("eu");
     for batch in 0..8 {
         let many: Vec<_> = (0..500)
-            .map(|n| ingress(&format!("i{batch}-{n}"), &format!("h{batch}-{n}.{}.example.com", "long-label".repeat(5)), &"s".repeat(200)))
+            .map(|n| {
+                ingress(
+                    &format!("i{batch}-{n}"),
+                    &format!("h{batch}-{n}.{}.example.com", "long-label".repeat(5)),
+                    &"s".repeat(200),
+                )
+            })
             .collect();
         it.upsert(agent, batch, &many);
     }
@@ -162,17 +174,79 @@ fn an_edge_that_knows_more_is_not_sent_back_in_time() {
     // The controller restarts from a store that never got the second change.
     let mut it = Harness::restarted(stored, POLICY, Limits::default());
     let edge = it.edge(model);
-    assert_eq!(it.edges[&edge].sent(), 0);
-    assert_eq!(it.edges[&edge].table(), newest);
+    assert_eq!(it.edges[&edge].table().hosts, newest.hosts);
     // The agent comes back; before it has said everything, a newer epoch proves nothing.
     let agent = it.agent("eu");
-    assert_eq!(it.edges[&edge].table(), newest);
+    assert_eq!(it.edges[&edge].table().hosts, newest.hosts);
+    for (id, backend) in &newest.backends {
+        assert_eq!(it.edges[&edge].table().backends.get(id), Some(backend), "{id} is still there for those hosts");
+    }
     it.upsert(agent, 1, &[ingress("a", "a.example.com", "new"), ingress("c", "c.example.com", "new")]);
     for kind in Kind::ALL {
         it.complete(agent, kind, 2);
     }
     assert_eq!(it.edges[&edge].table(), it.core.publish().table());
     assert_eq!(it.edges[&edge].table().hosts.len(), 2);
+}
+
+#[test]
+fn nothing_is_removed_while_a_retained_host_may_refer_to_it() {
+    let mut it = Harness::new();
+    let edge = it.edge(EdgeModel::named("e1"));
+    let (ap, us) = (it.agent("ap"), it.agent("us"));
+    let nothing_stored = it.what_is_stored();
+    it.upsert(us, 1, &[ingress("a", "a.example.com", "old")]);
+    it.upsert(ap, 1, &[ingress("a", "a.example.com", "web")]);
+    let model = it.edge_leaves(edge);
+
+    // The store got none of it. Only one of the two clusters returns, without its old backend.
+    let mut it = Harness::restarted(nothing_stored, POLICY, Limits::default());
+    let edge = it.edge(model);
+    let us = it.agent("us");
+    it.upsert(us, 1, &[ingress("a", "a.example.com", "new")]);
+    Kind::ALL.into_iter().for_each(|kind| it.complete(us, kind, 1));
+    let retained = it.edges[&edge].table();
+    assert!(retained.backends.keys().any(|id| &*id.service.name == "old"), "the retained host still uses it");
+    let ap = it.agent("ap");
+    it.upsert(ap, 1, &[ingress("a", "a.example.com", "web")]);
+    Kind::ALL.into_iter().for_each(|kind| it.complete(ap, kind, 1));
+    assert_eq!(it.edges[&edge].table(), it.core.publish().table());
+}
+
+#[test]
+fn a_new_host_finds_its_backend_although_the_edge_is_ahead() {
+    let mut it = Harness::new();
+    let edge = it.edge(EdgeModel::named("e1"));
+    let eu = it.agent("eu");
+    it.upsert(eu, 1, &[ingress("a", "a.example.com", "old")]);
+    let stored = it.what_is_stored();
+    it.upsert(eu, 2, &[ingress("a", "a.example.com", "new")]);
+    let model = it.edge_leaves(edge);
+
+    let mut it = Harness::restarted(stored, POLICY, Limits::default());
+    let edge = it.edge(model);
+    let eu = it.agent("eu");
+    // Before the cluster has said everything, a new host already uses the backend that the edge gave up.
+    it.upsert(eu, 1, &[ingress("b", "b.example.com", "old")]);
+    let table = it.edges[&edge].table();
+    assert_eq!(table.hosts.len(), 2, "the retained host and the new one");
+    assert!(table.backends.keys().any(|id| &*id.service.name == "old"));
+    assert!(table.backends.keys().any(|id| &*id.service.name == "new"));
+}
+
+#[test]
+fn a_pool_that_the_policy_lacks_is_empty() {
+    let mut it = Harness::new();
+    let agent = it.agent("eu");
+    it.upsert(agent, 1, &[ingress("a", "a.example.com", "web")]);
+    let stream = it.stream();
+    let edge = crate::core::message::EdgeId { pool: "nowhere".into(), edge: "e1".into() };
+    let hello = wire::EdgeHello { edge: "e1".into(), pool: "nowhere".into(), ..Default::default() };
+    it.edges.insert(stream, EdgeModel::named("e1"));
+    it.send(vec![Input::EdgeOpened { stream, edge }, edge_says(stream, EdgeSays::Hello(hello))]);
+    assert_eq!(it.edges[&stream].updates.len(), 1);
+    assert!(it.edges[&stream].updates[0].synced);
+    assert_eq!(it.edges[&stream].sent(), 0);
 }
 
 #[test]

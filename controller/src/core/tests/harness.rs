@@ -227,7 +227,8 @@ impl Harness {
 
     /// (name, addresses), in the order in which they were told.
     pub fn statuses(&self, stream: StreamId) -> Vec<(String, Vec<String>)> {
-        let told = self.heard(stream).filter_map(|it| if let ToAgent::DesiredStatuses(it) = it { Some(it) } else { None });
+        let told =
+            self.heard(stream).filter_map(|it| if let ToAgent::DesiredStatuses(it) = it { Some(it) } else { None });
         told.flat_map(|it| it.statuses.iter().map(|it| (it.name.clone(), it.addresses.clone()))).collect()
     }
 
@@ -255,6 +256,13 @@ impl Harness {
     pub fn edge_leaves(&mut self, stream: StreamId) -> EdgeModel {
         self.send(vec![Input::EdgeClosed { stream }]);
         self.edges.remove(&stream).unwrap()
+    }
+
+    /// From now on the edge keeps Updates without answering.
+    pub fn stick(&mut self, stream: StreamId) {
+        let model = self.edges.get_mut(&stream).unwrap();
+        model.is_stuck = true;
+        model.updates.clear();
     }
 
     /// A stuck edge answers everything it has.
@@ -317,10 +325,10 @@ impl EdgeModel {
         for (key, (digest, _)) in &self.held {
             hashes.replace(&key.to_string(), None, Some(digest));
         }
-        let clusters = self.positions.iter().map(|(cluster, position)| wire::ClusterPosition {
-            cluster: cluster.clone(),
-            position: Some(*position),
-        });
+        let clusters = self
+            .positions
+            .iter()
+            .map(|(cluster, position)| wire::ClusterPosition { cluster: cluster.clone(), position: Some(*position) });
         wire::EdgeHello {
             edge: self.id.clone(),
             pool: "public".to_owned(),
@@ -407,9 +415,8 @@ pub(super) fn delta(seq: u64, objects: &[Object], removals: &[(ObjectKey, wire::
         let object = roadstead_proto::object::to_wire(object);
         wire::Upsert { digest: Digest::of(&object).to_vec(), object: Some(object) }
     });
-    let removals = removals
-        .iter()
-        .map(|(key, cause)| wire::Removal { object: Some(key_to_wire(key)), cause: (*cause).into() });
+    let removals =
+        removals.iter().map(|(key, cause)| wire::Removal { object: Some(key_to_wire(key)), cause: (*cause).into() });
     wire::Delta { seq, upserts: upserts.collect(), removals: removals.collect(), position: None }
 }
 

@@ -16,7 +16,8 @@ use crate::store::{ClusterRow, Loaded, StoreError, StoredObject, WorldId};
 pub(super) async fn load(pool: &PgPool) -> Result<Loaded, StoreError> {
     let world = world(pool).await?;
     let clusters = clusters(pool).await?;
-    let mut loaded = Loaded { world, clusters, objects: Vec::new(), unreadable: Vec::new(), published: published(pool).await? };
+    let mut loaded =
+        Loaded { world, clusters, objects: Vec::new(), unreadable: Vec::new(), published: published(pool).await? };
     objects(pool, &mut loaded).await?;
     Ok(loaded)
 }
@@ -26,8 +27,9 @@ async fn world(pool: &PgPool) -> Result<WorldId, StoreError> {
     sqlx::query!("INSERT INTO world (world_id, incarnation) VALUES ($1, 1) ON CONFLICT DO NOTHING", Uuid::new_v4())
         .execute(pool)
         .await
-        .map_err(sort)?;
-    let row = sqlx::query!("SELECT world_id, incarnation FROM world").fetch_one(pool).await.map_err(sort)?;
+        .map_err(|error| sort(&error))?;
+    let row =
+        sqlx::query!("SELECT world_id, incarnation FROM world").fetch_one(pool).await.map_err(|error| sort(&error))?;
     Ok(WorldId { id: row.world_id, incarnation: row.incarnation as u64 })
 }
 
@@ -35,7 +37,7 @@ async fn clusters(pool: &PgPool) -> Result<BTreeMap<ClusterId, ClusterRow>, Stor
     let rows = sqlx::query!("SELECT id, cluster_uid, epoch, durable_seq, digest_key FROM clusters")
         .fetch_all(pool)
         .await
-        .map_err(sort)?;
+        .map_err(|error| sort(&error))?;
     rows.into_iter()
         .map(|row| {
             let cluster = ClusterRow {
@@ -50,7 +52,8 @@ async fn clusters(pool: &PgPool) -> Result<BTreeMap<ClusterId, ClusterRow>, Stor
 }
 
 async fn published(pool: &PgPool) -> Result<BTreeMap<(PoolName, HostKey), Digest>, StoreError> {
-    let rows = sqlx::query!("SELECT pool, host, digest FROM published").fetch_all(pool).await.map_err(sort)?;
+    let rows =
+        sqlx::query!("SELECT pool, host, digest FROM published").fetch_all(pool).await.map_err(|error| sort(&error))?;
     rows.into_iter()
         .map(|row| {
             let host = HostKey::parse(&row.host)
@@ -63,7 +66,7 @@ async fn published(pool: &PgPool) -> Result<BTreeMap<(PoolName, HostKey), Digest
 async fn objects(pool: &PgPool, loaded: &mut Loaded) -> Result<(), StoreError> {
     let mut rows =
         sqlx::query!("SELECT cluster, kind, namespace, name, digest, epoch, seq, packed FROM objects").fetch(pool);
-    while let Some(row) = rows.try_next().await.map_err(sort)? {
+    while let Some(row) = rows.try_next().await.map_err(|error| sort(&error))? {
         let cluster = ClusterId::new(row.cluster);
         let kind = Kind::from_number(row.kind.into())
             .ok_or_else(|| StoreError::Corrupt(format!("an object of kind {}", row.kind)))?;

@@ -244,5 +244,9 @@ async fn write_gap(connection: &mut PgConnection, gap: Gap) -> Result<(), sqlx::
 }
 
 fn positions(revision: &HostRevision) -> Value {
-    revision.positions.iter().map(|(cluster, position)| (cluster.to_string(), Value::from(position.to_string()))).collect()
+    revision
+        .positions
+        .iter()
+        .map(|(cluster, position)| (cluster.to_string(), Value::from(position.to_string())))
+        .collect()
 }

@@ -20,7 +20,9 @@ pub struct World {
 pub enum WorldError {
     #[error("the controller does not say which world it belongs to")]
     Missing,
-    #[error("the controller belongs to world {offered}, this edge's table to world {held}; a person must decide which one is right")]
+    #[error(
+        "the controller belongs to world {offered}, this edge's table to world {held}; a person must decide which one is right"
+    )]
     Other { held: World, offered: World },
 }
 
@@ -122,4 +124,37 @@ fn entries(positions: &wire::Positions) -> impl Iterator<Item = (&str, Position)
         let position = entry.position.unwrap_or_default();
         (entry.cluster.as_str(), Position { epoch: position.epoch, seq: position.seq })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn offered(clusters: std::ops::Range<usize>) -> wire::Positions {
+        let entry = |number| wire::ClusterPosition {
+            cluster: format!("c{number}"),
+            position: Some(wire::Position { epoch: 1, seq: 1 }),
+        };
+        wire::Positions { clusters: clusters.map(entry).collect(), policy_rev: 0, clerk_rev: 0 }
+    }
+
+    #[test]
+    fn positions_have_a_limit() {
+        let mut positions = Positions::default();
+        assert_eq!(positions.check(&offered(0..CLUSTERS_MAX + 1)), Err(Older::TooMany));
+        positions.advance(&offered(0..CLUSTERS_MAX));
+        assert_eq!(positions.check(&offered(0..CLUSTERS_MAX)), Ok(()));
+        assert_eq!(positions.check(&offered(CLUSTERS_MAX..CLUSTERS_MAX + 1)), Err(Older::TooMany));
+    }
+
+    #[test]
+    fn every_part_of_a_position_counts() {
+        let mut positions = Positions::default();
+        positions.advance(&wire::Positions { policy_rev: 3, clerk_rev: 4, ..offered(0..1) });
+        let revisions = |policy_rev, clerk_rev| wire::Positions { policy_rev, clerk_rev, ..wire::Positions::default() };
+        assert!(positions.check(&revisions(2, 0)).is_err() && positions.check(&revisions(0, 3)).is_err());
+        assert!(positions.check(&revisions(0, 0)).is_ok() && positions.check(&revisions(3, 4)).is_ok());
+        positions.advance(&revisions(0, 0));
+        assert_eq!(positions.to_wire(), wire::Positions { policy_rev: 3, clerk_rev: 4, ..offered(0..1) });
+    }
 }

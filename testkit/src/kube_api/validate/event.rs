@@ -32,7 +32,9 @@ pub(super) fn validate(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>
     for (stored, field) in [("action", "action"), ("reason", "reason"), ("reportingInstance", "reportingInstance")] {
         match new[stored].as_str().unwrap_or_default() {
             "" => causes.push(Cause::required(field, "")),
-            text if text.len() > NAME_MAX => causes.push(Cause::invalid(field, &new[stored], "can have at most 128 characters")),
+            text if text.len() > NAME_MAX => {
+                causes.push(Cause::invalid(field, &new[stored], "can have at most 128 characters"));
+            }
             _ => {}
         }
     }
@@ -51,7 +53,9 @@ pub(super) fn validate(new: &Value, old: Option<&Value>, causes: &mut Vec<Cause>
     }
     let regarding = new["involvedObject"]["namespace"].as_str().unwrap_or_default();
     let namespace = new["metadata"]["namespace"].as_str().unwrap_or_default();
-    if regarding.is_empty() && !matches!(namespace, "default" | "kube-system") || !regarding.is_empty() && regarding != namespace {
+    if regarding.is_empty() && !matches!(namespace, "default" | "kube-system")
+        || !regarding.is_empty() && regarding != namespace
+    {
         let why = "does not match regarding.namespace";
         causes.push(Cause::invalid("metadata.namespace", &new["metadata"]["namespace"], why));
     }

@@ -164,7 +164,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn refused(spec: Value) -> Vec<String> {
+    fn refused(spec: &Value) -> Vec<String> {
         let mut causes = Vec::new();
         validate(&json!({"spec": spec}), &mut causes);
         causes.into_iter().map(|cause| cause.field).collect()
@@ -173,11 +173,11 @@ mod tests {
     fn with_path(path_type: &str, path: &str) -> Vec<String> {
         let backend = json!({"service": {"name": "web", "port": {"number": 80}}});
         let entry = json!({"pathType": path_type, "path": path, "backend": backend});
-        refused(json!({"rules": [{"http": {"paths": [entry]}}]}))
+        refused(&json!({"rules": [{"http": {"paths": [entry]}}]}))
     }
 
-    fn with_backend(backend: Value) -> Vec<String> {
-        refused(json!({"defaultBackend": backend}))
+    fn with_backend(backend: &Value) -> Vec<String> {
+        refused(&json!({"defaultBackend": backend}))
     }
 
     #[test]
@@ -194,27 +194,27 @@ mod tests {
     #[test]
     fn hosts_as_in_s17() {
         for host in ["10.0.0.1", "::1", "Upper.example", "*", "*.*.example", "a.*.example", "a:80", "a_b.example"] {
-            assert_eq!(refused(json!({"rules": [{"host": host}]})), ["spec.rules[0].host"], "{host}");
+            assert_eq!(refused(&json!({"rules": [{"host": host}]})), ["spec.rules[0].host"], "{host}");
         }
-        assert!(refused(json!({"rules": [{"host": "*.foo.example"}]})).is_empty());
+        assert!(refused(&json!({"rules": [{"host": "*.foo.example"}]})).is_empty());
     }
 
     #[test]
     fn backends_as_in_i3() {
         let service = json!({"name": "web", "port": {"name": "http"}});
         let resource = json!({"kind": "Bucket", "name": "x"});
-        assert!(with_backend(json!({"service": service})).is_empty());
-        assert!(with_backend(json!({"resource": resource})).is_empty());
-        assert_eq!(with_backend(json!({"service": service, "resource": resource})), ["spec.defaultBackend"]);
-        assert_eq!(with_backend(json!({})), ["spec.defaultBackend"]);
+        assert!(with_backend(&json!({"service": service})).is_empty());
+        assert!(with_backend(&json!({"resource": resource})).is_empty());
+        assert_eq!(with_backend(&json!({"service": service, "resource": resource})), ["spec.defaultBackend"]);
+        assert_eq!(with_backend(&json!({})), ["spec.defaultBackend"]);
         let both = json!({"service": {"name": "web", "port": {"name": "http", "number": 80}}});
-        assert_eq!(with_backend(both), ["spec.defaultBackend.service"]);
-        assert_eq!(with_backend(json!({"service": {"name": "web"}})), ["spec.defaultBackend.service"]);
+        assert_eq!(with_backend(&both), ["spec.defaultBackend.service"]);
+        assert_eq!(with_backend(&json!({"service": {"name": "web"}})), ["spec.defaultBackend.service"]);
     }
 
     #[test]
     fn neither_rules_nor_default_is_refused() {
-        assert_eq!(refused(json!({})), ["spec"]);
-        assert_eq!(refused(json!({"rules": []})), ["spec"]);
+        assert_eq!(refused(&json!({})), ["spec"]);
+        assert_eq!(refused(&json!({"rules": []})), ["spec"]);
     }
 }

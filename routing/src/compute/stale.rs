@@ -1,0 +1,24 @@
+//! What staleness does to the weights of a host (rules D-4, D-5).
+
+use crate::inputs::Inputs;
+use crate::membership::Liveness;
+use crate::rules::{self, Rule};
+use crate::table::{Host, RouteBackend, Target};
+
+/// Takes the weight of expired clusters, route by route, where another backend is left to serve with.
+pub(super) fn settle(inputs: &Inputs, host: &mut Host) {
+    for backends in host.routes.iter_mut().map(|route| &mut route.backends).chain([&mut host.default]) {
+        yield_to_others(backends, |part| inputs.membership(&part.cluster).liveness == Liveness::Expired);
+    }
+}
+
+fn yield_to_others(backends: &mut [RouteBackend], expired: impl Fn(&RouteBackend) -> bool) {
+    let carries = |part: &RouteBackend| matches!(part.target, Target::Backend(_)) && part.weight > 0 && !expired(part);
+    let others = backends.iter().any(carries) || !rules::on(Rule::LastBackendStays);
+    if !others || !rules::on(Rule::ExpiredYields) {
+        return;
+    }
+    for part in backends.iter_mut().filter(|part| expired(part)) {
+        part.weight = 0;
+    }
+}
