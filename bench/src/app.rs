@@ -93,8 +93,7 @@ async fn run(args: &Propagation, system: &mut System) -> anyhow::Result<Report> 
     report.lost = Series::MEASURED.into_iter().map(|series| tracker.lost(series)).sum();
     report.confirmed = bench.confirmed.load(Ordering::Relaxed);
     report.unconfirmed = bench.unconfirmed.load(Ordering::Relaxed);
-    report.initial_sync_s = initial_sync.as_secs_f64();
-    report.measured_s = measured.as_secs_f64();
+    report.set_times(initial_sync, measured);
     report.set_usage(&before, &after);
     Ok(report)
 }

@@ -37,7 +37,7 @@ fn percentile_ms(sorted: &[Duration], percent: usize) -> f64 {
     sorted.get(rank.saturating_sub(1)).map_or(0.0, |latency| rounded(latency.as_secs_f64() * 1_000.0))
 }
 
-/// Microseconds are as fine as the clocks of several processes agree.
+/// Three digits after the point: more would only be noise.
 fn rounded(value: f64) -> f64 {
     (value * 1_000.0).round() / 1_000.0
 }
@@ -120,6 +120,11 @@ impl Report {
             agent_ingress_samples: agent_ingress.samples,
             ..Self::default()
         }
+    }
+
+    pub fn set_times(&mut self, initial_sync: Duration, measured: Duration) {
+        self.initial_sync_s = rounded(initial_sync.as_secs_f64());
+        self.measured_s = rounded(measured.as_secs_f64());
     }
 
     /// Memory now, and CPU time since `before`. Both have the same process names.

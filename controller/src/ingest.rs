@@ -140,7 +140,7 @@ impl Ingest {
         }
     }
 
-    /// The store answered a request of [`Self::take_over`].
+    /// The store answered a request to take a cluster over.
     pub fn taken_over(&mut self, ticket: u64, answer: Result<TakeOverAnswer, StoreError>, turn: &mut Turn) {
         let is_asking = |stream: &Stream| matches!(stream.phase, Phase::Opening { ticket: asked } if asked == ticket);
         // The stream may be gone by now; the next one asks again.

@@ -10,7 +10,7 @@ use roadstead_proto::digest::Digest;
 use roadstead_proto::finding::{key_to_wire, to_wire};
 use roadstead_proto::wire;
 use roadstead_proto::wire::controller_message::Message as Say;
-use roadstead_routing::id::{ClusterId, ObjectName};
+use roadstead_routing::id::{ClusterId, ObjectKey, ObjectName};
 use roadstead_routing::limit::MESSAGE_BYTES_MAX;
 
 use crate::core::turn::Turn;
@@ -30,8 +30,8 @@ pub struct Status {
     desired: Desired,
     /// What the live agent of a cluster was told last about a subject. Absent: nothing, or nothing to tell.
     told: BTreeMap<Subject, Digest>,
-    /// Subjects to tell once their agent is live.
-    waiting: BTreeSet<Subject>,
+    /// What to tell once the cluster's agent is live. By cluster, so that a stale one costs nothing.
+    waiting: BTreeMap<ClusterId, BTreeSet<Option<ObjectKey>>>,
 }
 
 impl Status {
@@ -46,14 +46,19 @@ impl Status {
         let news: News = publish.take_news();
         self.desired.refresh(ingresses, publish, turn);
         self.desired.reconsider(&news, publish, turn);
-        self.waiting.extend(turn.findings.take_changed());
+        for subject in turn.findings.take_changed() {
+            self.wait(subject);
+        }
         for cluster in std::mem::take(&mut turn.welcomed) {
             self.desired.tell_everything(&cluster);
             // A finding that is gone since the last stream must be cleared too.
-            let told: Vec<Subject> = self.told.keys().filter(|(id, _)| *id == cluster).cloned().collect();
-            self.waiting.extend(told);
-            self.waiting.extend(turn.findings.subjects(&cluster).cloned());
-            self.told.retain(|(id, _), _| *id != cluster);
+            let of_cluster = |subject: &&Subject| subject.0 == cluster;
+            let told = self.told.range((cluster.clone(), None)..).map(|(subject, _)| subject).take_while(of_cluster);
+            let subjects: Vec<Subject> = told.chain(turn.findings.subjects(&cluster)).cloned().collect();
+            for subject in subjects {
+                self.told.remove(&subject);
+                self.wait(subject);
+            }
         }
         self.desired.send(ingest, turn);
         self.send_findings(ingest, turn);
@@ -65,42 +70,37 @@ impl Status {
     }
 
     fn send_findings(&mut self, ingest: &Ingest, turn: &mut Turn) {
-        let mut chunks: BTreeMap<ClusterId, (wire::Findings, usize)> = BTreeMap::new();
-        let sendable = |subject: &Subject| ingest.live(&subject.0).is_some();
-        let ready: Vec<Subject> = self.waiting.iter().filter(|subject| sendable(subject)).cloned().collect();
-        for subject in ready {
-            self.waiting.remove(&subject);
-            let findings = turn.findings.for_agent(&subject);
-            let object = wire::ObjectFindings {
-                object: subject.1.as_ref().map(key_to_wire),
-                findings: findings.iter().map(to_wire).collect(),
-            };
-            let digest = Digest::of(&object);
-            let before = if findings.is_empty() {
-                self.told.remove(&subject)
-            } else {
-                self.told.insert(subject.clone(), digest)
-            };
-            if before == Some(digest) {
-                continue;
+        let live: Vec<_> = self.waiting.keys().filter_map(|id| Some((id.clone(), ingest.live(id)?))).collect();
+        for (cluster, stream) in live {
+            let (mut chunk, mut bytes) = (wire::Findings::default(), 0);
+            for object in self.waiting.remove(&cluster).unwrap_or_default() {
+                let Some(news) = self.news((cluster.clone(), object), turn) else { continue };
+                bytes += news.encoded_len();
+                chunk.objects.push(news);
+                if bytes > CHUNK_BYTES {
+                    turn.to_agent(stream, Say::Findings(std::mem::take(&mut chunk)));
+                    bytes = 0;
+                }
             }
-            let (chunk, bytes) = chunks.entry(subject.0.clone()).or_default();
-            *bytes += object.encoded_len();
-            chunk.objects.push(object);
-            if *bytes > CHUNK_BYTES {
-                let full = std::mem::take(chunk);
-                *bytes = 0;
-                tell(&subject.0, Say::Findings(full), ingest, turn);
+            if !chunk.objects.is_empty() {
+                turn.to_agent(stream, Say::Findings(chunk));
             }
-        }
-        for (cluster, (chunk, _)) in chunks.into_iter().filter(|(_, (chunk, _))| !chunk.objects.is_empty()) {
-            tell(&cluster, Say::Findings(chunk), ingest, turn);
         }
     }
-}
 
-fn tell(cluster: &ClusterId, message: Say, ingest: &Ingest, turn: &mut Turn) {
-    if let Some(stream) = ingest.live(cluster) {
-        turn.to_agent(stream, message);
+    /// The findings of a subject, if they are not what its agent was told last.
+    fn news(&mut self, subject: Subject, turn: &Turn) -> Option<wire::ObjectFindings> {
+        let findings = turn.findings.for_agent(&subject);
+        let object = wire::ObjectFindings {
+            object: subject.1.as_ref().map(key_to_wire),
+            findings: findings.iter().map(to_wire).collect(),
+        };
+        let digest = Digest::of(&object);
+        let before = if findings.is_empty() { self.told.remove(&subject) } else { self.told.insert(subject, digest) };
+        (before != Some(digest)).then_some(object)
+    }
+
+    fn wait(&mut self, (cluster, object): Subject) {
+        self.waiting.entry(cluster).or_default().insert(object);
     }
 }

@@ -30,6 +30,7 @@ pub struct Metrics {
     pub table_backends: Gauge,
     pub updates_applied: Counter,
     pub updates_rejected: Counter,
+    pub resources_applied: Counter,
     pub resources_refused: Counter,
     pub controller_connected: Gauge,
     pub controller_reconnects: Counter,
@@ -110,6 +111,7 @@ impl Metrics {
         edge.register("table_backends", "Backends in the table", self.table_backends.clone());
         edge.register("updates_applied", "Updates applied", self.updates_applied.clone());
         edge.register("updates_rejected", "Updates refused as a whole", self.updates_rejected.clone());
+        edge.register("resources_applied", "Resources applied or removed", self.resources_applied.clone());
         edge.register("resources_refused", "Resources refused alone", self.resources_refused.clone());
         edge.register(
             "controller_connected",

@@ -2,6 +2,8 @@
 
 mod cases;
 mod checks;
+mod guard;
+mod membership;
 mod naive;
 mod properties;
 mod switches;

@@ -1,13 +1,17 @@
 //! From the Kubernetes API to the controller.
 
+use roadstead_agent::reduce::Observation;
+use roadstead_agent::watch::{self, WatchSettings};
 use roadstead_proto::wire::RemovalCause;
 use roadstead_routing::finding::Code;
 use roadstead_routing::id::{Kind, ObjectKey};
 use roadstead_testkit::kube_api::{FailPage, Restart};
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 
 use crate::proxy::Proxy;
-use crate::rig::{Rig, eventually, ingress, service, slice};
+use crate::rig::{DEADLINE, Rig, eventually, ingress, service, slice};
 
 const OURS: [&str; 4] =
     ["IngressClass roadstead", "Ingress shop/web", "Service shop/front", "EndpointSlice shop/front-1"];
@@ -113,6 +117,51 @@ async fn a_list_that_fails_half_way_after_a_restart_removes_nothing() {
     let mut state = rig.controller.state();
     assert_eq!((state.heard().upserts.len(), state.heard().removals.len()), (0, 0), "nothing differs");
     assert_eq!(state.keys().len(), 5);
+}
+
+/// Answers every request with one Ingress and then, properly, the end of the answer.
+async fn server_that_ends_early() -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut request = [0; 4096];
+                while let Ok(1..) = socket.read(&mut request).await {
+                    let line =
+                        json!({"type": "ADDED", "object": ingress("web", "roadstead", "front")}).to_string() + "\n";
+                    let head =
+                        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
+                    let answer = format!("{head}{:x}\r\n{line}\r\n0\r\n\r\n", line.len());
+                    socket.write_all(answer.as_bytes()).await.unwrap();
+                }
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn a_streaming_list_that_ends_in_good_order_but_early_is_not_complete() {
+    let address = server_that_ends_early().await;
+    let config = kube::Config::new(format!("http://{address}").parse().unwrap());
+    let client = kube::Client::try_from(config).unwrap();
+    let (sender, mut observations) = tokio::sync::mpsc::channel(16);
+    tokio::spawn(watch::run(Kind::Ingress, client, WatchSettings::default(), sender));
+    let mut seen = 0;
+    loop {
+        let next = tokio::time::timeout(DEADLINE, observations.recv()).await;
+        match next.expect("the watch goes on").expect("the watch lives").1 {
+            Observation::ListStarted => {}
+            Observation::Seen(_) => seen += 1,
+            Observation::Failed(failure) => {
+                assert!(failure.message.contains("ended before it was complete"), "{failure:?}");
+                break;
+            }
+            other => panic!("neither complete nor anything else: {other:?}"),
+        }
+    }
+    assert_eq!(seen, 1);
 }
 
 #[tokio::test]

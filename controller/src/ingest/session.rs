@@ -15,7 +15,7 @@ use roadstead_routing::id::{ClusterId, Kind, ObjectKey, Position};
 use crate::core::message::{Close, Output, StreamId};
 use crate::core::turn::Turn;
 use crate::ingest::admit::{Admitted, admit, over_limit};
-use crate::ingest::prune::{Prune, Verdict};
+use crate::ingest::prune::{Prune, Verdict, Withheld};
 use crate::status::findings::Source;
 use crate::store::StoredObject;
 use crate::store::queue::{Request, Write};
@@ -193,32 +193,34 @@ impl Session {
 
     fn sync_complete(&mut self, complete: &wire::SyncComplete, turn: &mut Turn) {
         let Some(kind) = Kind::from_number(complete.kind) else { return };
-        match self.prune.completed(kind, &self.cluster, turn.world.inputs()) {
+        match self.prune.completed(kind, &self.cluster, &turn.world) {
             Verdict::Wait => {}
-            Verdict::Apply(keys) => {
-                turn.findings.clear(&Source::Prune(self.cluster.clone()));
-                if !keys.is_empty() {
-                    self.accept(Vec::new(), keys, turn);
+            Verdict::Judged { removed, withheld } => {
+                let findings: Vec<Finding> = withheld.map(|withheld| self.withheld(withheld)).into_iter().collect();
+                for finding in &findings {
+                    turn.metrics.ingest.prunes_withheld.inc();
+                    tracing::error!(cluster.id = %self.cluster, message = finding.message, "A prune is withheld");
                 }
-                self.compare_count(kind, complete.count, turn);
-            }
-            Verdict::Withhold { objects, hosts } => {
-                turn.metrics.ingest.prunes_withheld.inc();
-                let finding = self.withheld(objects, hosts);
-                tracing::error!(cluster.id = %self.cluster, message = finding.message, "A prune is withheld");
-                turn.findings.set(&Source::Prune(self.cluster.clone()), vec![finding]);
+                turn.findings.set(&Source::Prune(self.cluster.clone()), findings);
+                if !removed.is_empty() {
+                    self.accept(Vec::new(), removed, turn);
+                }
+                if withheld.is_none() {
+                    self.compare_count(kind, complete.count, turn);
+                }
             }
         }
     }
 
-    fn withheld(&self, objects: usize, hosts: usize) -> Finding {
+    fn withheld(&self, withheld: Withheld) -> Finding {
+        let Withheld { objects, hosts } = withheld;
         Finding {
             cluster: self.cluster.clone(),
             object: None,
             code: Code::PruneWithheld,
             severity: Severity::Error,
             message: format!(
-                "The cluster listed none of {objects} IngressClasses and Ingresses it had, which would remove all of its {hosts} hosts; nothing is removed"
+                "{objects} objects are missing from the cluster's lists, without which none of its {hosts} hosts could be served; nothing is removed"
             ),
             remedy: "Restore the cluster's Ingresses or the agent's permissions. If the cluster is meant to serve nothing: create one Ingress with any host, restart the agent, then delete that Ingress.".to_owned(),
         }

@@ -176,7 +176,7 @@ fn cluster(core: &Core, id: &ClusterId) -> ClusterReport {
 fn pool(name: &str, pool: &Pool) -> PoolReport {
     PoolReport {
         name: name.to_owned(),
-        hosts: pool.hosts().count(),
+        hosts: pool.host_count(),
         backends: pool.backend_count(),
         edges: pool
             .edges()

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use roadstead_proto::digest::Digest;
 use roadstead_proto::identity::Identity;
-use roadstead_routing::policy::{Policy, WEIGHT_MAX};
+use roadstead_routing::policy::{Activate, Policy, StalePolicy, WEIGHT_MAX};
 
 use super::content_digest;
 
@@ -17,18 +17,8 @@ const DNS_LABEL_BYTES_MAX: usize = 63;
 
 /// Keys that the documentation describes and that have no effect in this version. Ignoring one silently would be
 /// worse than refusing it.
-const NOT_YET: [&str; 10] = [
-    "activate",
-    "all_down",
-    "gateway",
-    "grants",
-    "hold_for",
-    "mode",
-    "reach",
-    "stale",
-    "stale_pod_ip_after",
-    "weigh_by_endpoints",
-];
+const NOT_YET: [&str; 7] =
+    ["all_down", "gateway", "grants", "mode", "reach", "stale_pod_ip_after", "weigh_by_endpoints"];
 
 /// A good file.
 #[derive(Clone, PartialEq, Debug)]
@@ -74,9 +64,18 @@ fn explain(error: &serde_saphyr::Error) -> String {
 }
 
 fn validate(policy: &Policy) -> Result<(), String> {
+    if policy.defaults.stale != StalePolicy::Hold {
+        return Err("defaults.stale: only `hold` is supported by this version".to_owned());
+    }
     for (cluster, it) in &policy.clusters {
         Identity::parse(&format!("cluster/{cluster}"))
             .map_err(|_| format!("clusters.{cluster}: not a cluster id: use a-z, 0-9, `-` and `.`"))?;
+        if it.activate != Activate::Auto {
+            return Err(format!("clusters.{cluster}.activate: only `auto` is supported by this version"));
+        }
+        if policy.stale(cluster) != StalePolicy::Hold {
+            return Err(format!("clusters.{cluster}.stale: only `hold` is supported by this version"));
+        }
         if it.weight > WEIGHT_MAX {
             return Err(format!("clusters.{cluster}.weight: {} is above {WEIGHT_MAX}", it.weight));
         }
@@ -126,7 +125,7 @@ mod tests {
 
     const GOOD: &str = "
 clusters:
-  eu-west: {region: eu, weight: 100, priority: 0}
+  eu-west: {region: eu, weight: 100, priority: 0, activate: auto}
   us-east: {region: us, weight: 50}
 pools:
   public:   {kind: edge, addresses: [203.0.113.10, '2001:db8::1'], default: true}
@@ -134,7 +133,7 @@ pools:
 classes:
   roadstead: {pool: public}
   nginx:     {pool: public, status: never}
-defaults: {strategy: spread}
+defaults: {strategy: spread, stale: hold}
 ";
 
     #[test]
@@ -159,8 +158,13 @@ defaults: {strategy: spread}
                 "pools: only one may be the default, not p and q",
             ),
             ("classes:\n  c: {pool: nowhere}", "classes.c.pool: there is no pool `nowhere`"),
-            ("clusters:\n  a: {wait: 1}", "line 2: unknown key `wait`, expected one of region, weight, priority"),
+            (
+                "clusters:\n  a: {wait: 1}",
+                "line 2: unknown key `wait`, expected one of region, weight, priority, activate, stale",
+            ),
             ("clusters:\n  a: {\n    reach: pod-ip}", "line 3: `reach` is not supported by this version"),
+            ("clusters:\n  a: {activate: manual}", "clusters.a.activate: only `auto` is supported by this version"),
+            ("defaults: {stale: {hold_for: 10m}}", "defaults.stale: only `hold` is supported by this version"),
             ("grants: []", "line 1: `grants` is not supported by this version"),
         ];
         for (body, expected) in cases {

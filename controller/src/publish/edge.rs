@@ -4,14 +4,14 @@
 //! never goes back in time: where it holds something newer than this controller knows of a cluster, what differed when
 //! it connected is withheld until the controller has caught up.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use prost::Message;
 use roadstead_proto::digest::{BucketHashes, Digest, bucket_of};
 use roadstead_proto::resource::{ResourceKey, backend_to_wire, host_to_wire};
 use roadstead_proto::wire;
 use roadstead_proto::wire::config_message::Message as Say;
-use roadstead_routing::id::{ClusterId, Position};
+use roadstead_routing::id::{ClusterId, HostKey, Position};
 use roadstead_routing::limit::MESSAGE_BYTES_MAX;
 
 use crate::core::message::{Close, EdgeId, StreamId};
@@ -140,6 +140,14 @@ impl Edge {
                 && !session.unacknowledged.contains_key(key)
                 && !self.refused.contains_key(key)
         })
+    }
+
+    /// Hosts of which it is not known that the edge has the newest version; `None` while nothing is known at all.
+    pub fn unsettled_hosts(&self) -> Option<BTreeSet<HostKey>> {
+        let session = self.session.as_ref().filter(|session| matches!(session.phase, Phase::Live))?;
+        let waiting = session.pending.keys().chain(session.withheld.keys());
+        let keys = waiting.chain(session.unacknowledged.keys()).chain(self.refused.keys());
+        Some(keys.filter_map(|key| if let ResourceKey::Host(host) = key { Some(host.clone()) } else { None }).collect())
     }
 
     /// Takes the edge's word for what it holds. Returns refusals that are forgotten, because the edge is of another

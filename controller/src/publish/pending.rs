@@ -90,6 +90,10 @@ impl Pending {
         self.upserts.is_empty() && self.removals.is_empty()
     }
 
+    pub fn keys(&self) -> impl Iterator<Item = &ResourceKey> {
+        self.upserts.keys().chain(self.removals.keys().map(|key| &key.0))
+    }
+
     pub fn into_keys(self) -> impl Iterator<Item = (ResourceKey, Edge)> {
         self.upserts.into_iter().chain(self.removals.into_iter().map(|(key, edge)| (key.0, edge)))
     }

@@ -48,6 +48,10 @@ impl Pool {
         self.hosts.iter()
     }
 
+    pub fn host_count(&self) -> usize {
+        self.hosts.len()
+    }
+
     pub fn backend_count(&self) -> usize {
         self.held.len() - self.hosts.len()
     }
@@ -184,9 +188,11 @@ impl Pool {
         }
     }
 
-    /// Hosts that an edge has in their newest version.
+    /// How many hosts an edge has in their newest version.
     pub fn settled_hosts(&self, edge: &Edge) -> usize {
-        self.hosts.keys().filter(|host| edge.is_settled(&ResourceKey::Host(Clone::clone(host)))).count()
+        let unsettled = edge.unsettled_hosts();
+        unsettled
+            .map_or(0, |hosts| self.hosts.len() - hosts.iter().filter(|host| self.hosts.contains_key(host)).count())
     }
 
     /// A resource is now `digest` (`None`: gone): remembered here and for every connected edge.

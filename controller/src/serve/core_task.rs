@@ -111,7 +111,7 @@ impl CoreTask {
         let held = core.ingest.members().filter_map(|(cluster, _)| core.world().held(cluster));
         metrics.world.objects.set(held.map(Held::len).sum::<usize>() as i64);
         let pools = || core.publish.pools().values();
-        metrics.publish.hosts.set(pools().map(|pool| pool.hosts().count()).sum::<usize>() as i64);
+        metrics.publish.hosts.set(pools().map(Pool::host_count).sum::<usize>() as i64);
         metrics.publish.backends.set(pools().map(Pool::backend_count).sum::<usize>() as i64);
         let connected = pools().flat_map(Pool::edges).filter(|(_, edge)| edge.stream().is_some());
         metrics.publish.edges.set(connected.count() as i64);

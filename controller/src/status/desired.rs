@@ -26,6 +26,8 @@ type IngressId = (ClusterId, ObjectName);
 #[derive(Default)]
 pub struct Desired {
     ingresses: BTreeMap<IngressId, Entry>,
+    /// How many of them wait for edges.
+    waiting: usize,
     /// Ingresses that wait for edges to have a host.
     by_host: BTreeMap<(PoolName, HostKey), BTreeSet<IngressId>>,
     /// When laggards are no longer waited for.
@@ -119,7 +121,7 @@ impl Desired {
     }
 
     pub fn waiting(&self) -> usize {
-        self.ingresses.values().filter(|entry| matches!(entry.state, State::Waiting { .. })).count()
+        self.waiting
     }
 
     fn status(&self, cluster: &ClusterId, name: &ObjectName) -> wire::DesiredStatus {
@@ -168,6 +170,7 @@ impl Desired {
 
     fn insert(&mut self, id: IngressId, entry: Entry) {
         if let State::Waiting { deadline_ms } = entry.state {
+            self.waiting += 1;
             for host in &entry.hosts {
                 self.by_host.entry((entry.pool.clone(), host.clone())).or_default().insert(id.clone());
             }
@@ -179,6 +182,7 @@ impl Desired {
     fn remove(&mut self, id: &IngressId) -> Option<Entry> {
         let entry = self.ingresses.remove(id)?;
         if let State::Waiting { deadline_ms } = entry.state {
+            self.waiting -= 1;
             for host in &entry.hosts {
                 let key = (entry.pool.clone(), host.clone());
                 if let Some(waiting) = self.by_host.get_mut(&key) {

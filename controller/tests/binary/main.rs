@@ -60,14 +60,14 @@ async fn a_database_outage_stops_acknowledgements_and_nothing_else() {
     let mut edge = Edge::connect(&setup, "e1", BTreeMap::new()).await;
     edge.until_synced().await;
 
-    setup.lock_database(true).await;
+    setup.lock_database().await;
     agent.report(2, &["b"]).await;
     edge.until_host("b.example.com").await;
     setup.until_status("degraded", |status| status["store"]["state"] == "degraded: not durable").await;
     assert_eq!(setup.status().await["clusters"][0]["durable_seq"], 1);
     assert!(setup.get("/readyz").await.starts_with("HTTP/1.1 200"), "it still serves");
 
-    setup.lock_database(false).await;
+    setup.unlock_database().await;
     agent.acknowledged(2).await;
     setup.until_status("durable", |status| status["store"]["state"] == "durable").await;
     setup.until_count("SELECT count(*) FROM objects", 2).await;

@@ -51,7 +51,7 @@ impl Setup {
     pub fn args(&self) -> Vec<String> {
         let own = self.certificate_directory("controller/c1");
         let file = |name: &str| own.join(name).display().to_string();
-        [
+        let flags = [
             ("--database-url", self.database.url()),
             ("--policy", self.path("policy.yaml").display().to_string()),
             ("--policy-poll-seconds", "1".to_owned()),
@@ -60,13 +60,9 @@ impl Setup {
             ("--tls-cert", file("tls.crt")),
             ("--tls-key", file("tls.key")),
             ("--tls-ca", file("ca.crt")),
-        ]
-        .into_iter()
-        .flat_map(|(flag, value)| [flag.to_owned(), value])
-        .fold(vec!["serve".to_owned()], |mut args, arg| {
-            args.push(arg);
-            args
-        })
+        ];
+        let flags = flags.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]);
+        std::iter::once("serve".to_owned()).chain(flags).collect()
     }
 
     /// Runs it to its end with one argument replaced; for starts that must fail.
@@ -145,16 +141,22 @@ impl Setup {
         count
     }
 
-    /// Cuts every connection and lets nobody in, or lets them in again.
-    pub async fn lock_database(&self, locked: bool) {
+    /// Cuts every connection and lets nobody in.
+    pub async fn lock_database(&self) {
+        self.administer("ALTER DATABASE {} WITH ALLOW_CONNECTIONS false").await;
+        self.administer("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{}'").await;
+    }
+
+    pub async fn unlock_database(&self) {
+        self.administer("ALTER DATABASE {} WITH ALLOW_CONNECTIONS true").await;
+    }
+
+    /// Runs a statement about this database, whose name replaces `{}`, from another one.
+    async fn administer(&self, statement: &str) {
         let name = self.database.name();
         let admin = sqlx::PgPool::connect(&self.database.url().replace(name, "postgres")).await.unwrap();
-        let allow = format!("ALTER DATABASE {name} WITH ALLOW_CONNECTIONS {}", !locked);
-        sqlx::raw_sql(sqlx::AssertSqlSafe(allow)).execute(&admin).await.unwrap();
-        if locked {
-            let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1";
-            sqlx::query(cut).bind(name).execute(&admin).await.unwrap();
-        }
+        let statement = sqlx::AssertSqlSafe(statement.replace("{}", name));
+        sqlx::raw_sql(statement).execute(&admin).await.unwrap();
         admin.close().await;
     }
 

@@ -97,6 +97,11 @@ impl HeadWatch {
         self.with(|watched| watched.head_since.is_some_and(|since| since.elapsed() > limit))
     }
 
+    /// Whether the head of a request was ever complete.
+    pub fn has_begun(&self) -> bool {
+        self.with(|watched| watched.requests_begun > 0)
+    }
+
     fn received(&self, bytes: &[u8]) {
         self.with(|watched| {
             if watched.in_request || bytes.is_empty() {

@@ -34,6 +34,8 @@ use crate::table::LiveTable;
 const SWEEP_PERIOD: Duration = Duration::from_secs(1);
 /// How often a connection is checked for a head that takes too long.
 const WATCH_PERIOD: Duration = Duration::from_secs(5);
+/// How long a connection that has not sent anything may live on when the edge stops.
+const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
 /// Pause after a failed accept, which is mostly a lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -102,8 +104,9 @@ async fn run(listener: TcpListener, shared: Shared) {
     let worker = Rc::new(Worker { proxy, shared, tasks, connections: Cell::new(0), ended: Notify::new() });
     let sweeping = tokio::task::spawn_local(sweep(worker.clone()));
     accept_until(&worker, &listener, &stop).await;
-    accept_queued(&worker, &listener);
-    drop(listener);
+    if let Err(error) = accept_queued(&worker, listener) {
+        tracing::warn!(%error, "Connections that were not accepted yet are lost");
+    }
     worker.tasks.close();
     if tokio::time::timeout(DRAIN_MAX, worker.tasks.wait()).await.is_err() {
         tracing::warn!(connections = worker.connections.get(), "Closing connections that did not finish in time");
@@ -143,11 +146,19 @@ async fn accept(worker: &Worker, listener: &tokio::net::TcpListener) -> io::Resu
     listener.accept().await
 }
 
-/// Takes over the connections that the kernel has completed but nobody has accepted.
-fn accept_queued(worker: &Rc<Worker>, listener: &tokio::net::TcpListener) {
-    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
-    while let std::task::Poll::Ready(Ok((stream, peer))) = listener.poll_accept(&mut cx) {
-        worker.serve(stream, peer);
+/// Takes over the connections that the kernel has completed but nobody has accepted. Asks the kernel itself: the
+/// runtime knows of new connections only after it has polled for them.
+fn accept_queued(worker: &Rc<Worker>, listener: tokio::net::TcpListener) -> io::Result<()> {
+    let listener = listener.into_std()?;
+    loop {
+        match listener.accept() {
+            Ok((stream, peer)) => {
+                stream.set_nonblocking(true)?;
+                worker.serve(TcpStream::from_std(stream)?, peer);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) => return Err(error),
+        }
     }
 }
 
@@ -179,12 +190,13 @@ impl Worker {
         let io = TokioIo::new(ClientIo::new(stream, watch.clone()));
         let mut connection = std::pin::pin!(server().serve_connection(io, service).with_upgrades());
         let mut period = tokio::time::interval(WATCH_PERIOD);
+        let mut told_to_stop = std::pin::pin!(self.told_to_stop(&watch));
         let mut stopping = false;
         loop {
             tokio::select! {
                 biased;
                 ended = connection.as_mut() => return ended.map_err(ConnectionError::Http),
-                () = self.shared.stop.cancelled(), if !stopping => {
+                () = &mut told_to_stop, if !stopping => {
                     stopping = true;
                     connection.as_mut().graceful_shutdown();
                 }
@@ -194,6 +206,17 @@ impl Worker {
                     }
                 }
             }
+        }
+    }
+}
+
+impl Worker {
+    /// Returns when a connection is to end after its current request. hyper closes one at once on which nothing was
+    /// read yet, although its first request may be waiting in the kernel: such a one is given a moment.
+    async fn told_to_stop(&self, watch: &HeadWatch) {
+        self.shared.stop.cancelled().await;
+        if !watch.has_begun() {
+            tokio::time::sleep(FIRST_REQUEST_GRACE).await;
         }
     }
 }

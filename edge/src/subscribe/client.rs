@@ -320,6 +320,7 @@ impl Reporter {
         let (before, now) = (std::mem::replace(&mut self.counts, machine.counts()), machine.counts());
         metrics.updates_applied.inc_by(now.updates_applied - before.updates_applied);
         metrics.updates_rejected.inc_by(now.updates_rejected - before.updates_rejected);
+        metrics.resources_applied.inc_by(now.resources_applied - before.resources_applied);
         metrics.resources_refused.inc_by(now.resources_refused - before.resources_refused);
         metrics.controller_reconnects.inc_by(now.dials - before.dials);
         metrics.controller_connected.set(i64::from(machine.is_connected()));

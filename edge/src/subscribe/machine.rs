@@ -72,6 +72,7 @@ pub struct Machine {
 pub struct Counts {
     pub updates_applied: u64,
     pub updates_rejected: u64,
+    pub resources_applied: u64,
     pub resources_refused: u64,
     pub dials: u64,
 }
@@ -226,11 +227,12 @@ impl Machine {
             self.counts.resources_refused += 1;
             tracing::warn!(key = refusal.key, reason = refusal.reason, "A resource was refused");
         }
-        if applied.effective.is_none() {
+        let Some(effective) = &applied.effective else {
             self.counts.updates_rejected += 1;
             return;
-        }
+        };
         self.counts.updates_applied += 1;
+        self.counts.resources_applied += (effective.upserts.len() + effective.removals.len()) as u64;
         self.problem = None;
         if synced {
             self.backoff.reset();

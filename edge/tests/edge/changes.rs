@@ -5,9 +5,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use roadstead_edge::table::HostChange;
+use roadstead_edge::health::Clock;
+use roadstead_edge::listen::{self, Shared, Workers};
+use roadstead_edge::observe::Metrics;
+use roadstead_edge::proxy::Config;
+use roadstead_edge::table::{HostChange, LiveTable};
 use roadstead_routing::id::HostKey;
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use crate::support::{Act, Client, Edge, Pod, eventually, get, ok};
 
@@ -162,4 +167,24 @@ async fn stopping_finishes_what_has_begun() {
     go_on.notify_one();
     assert_eq!(busy.received(3).await, b"def", "what has begun is finished");
     edge.stopped().await;
+}
+
+#[tokio::test]
+async fn connections_that_nobody_has_accepted_yet_are_served_before_the_edge_stops() {
+    let listeners = listen::bind("127.0.0.1:0".parse().unwrap(), 1).unwrap();
+    let address = listeners[0].local_addr().unwrap();
+    let mut clients = Vec::new();
+    for _ in 0..20 {
+        let mut client = Client::connect(address).await;
+        client.write(plain()).await;
+        clients.push(client);
+    }
+    let (table, metrics, stop) = (LiveTable::new(), Arc::new(Metrics::default()), CancellationToken::new());
+    stop.cancel();
+    let shared = Shared { table, clock: Clock::start(), config: Config::default(), metrics, stop };
+    let workers = Workers::start(listeners, &shared).unwrap();
+    for client in &mut clients {
+        assert_eq!(client.reply().await.expect("a response, not a reset").status(), 503);
+    }
+    workers.ended().await.unwrap();
 }

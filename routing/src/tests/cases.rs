@@ -20,6 +20,7 @@ use crate::policy::CONTROLLER_NAME;
 use crate::table::{Table, Target};
 
 use super::world::{self, POOL, words};
+use super::{guard, membership};
 
 macro_rules! files {
     ($check:ident: $($name:ident)*) => {
@@ -37,8 +38,9 @@ files!(check_classes: classes);
 
 #[test]
 fn every_case_file_is_run() {
-    let named = ["backends", "classes", "clusters", "conflicts", "defaults", "endpoints", "hosts", "invalid"];
-    let named = named.into_iter().chain(["normalise", "paths", "patterns"]).map(|name| format!("{name}.yaml"));
+    let named = ["backends", "classes", "clusters", "conflicts", "defaults", "endpoints", "guard", "hosts", "invalid"];
+    let others = ["membership", "normalise", "paths", "patterns"];
+    let named = named.into_iter().chain(others).map(|name| format!("{name}.yaml"));
     let found = std::fs::read_dir(folder()).expect("case files").map(|it| it.expect("an entry").file_name());
     let found: BTreeSet<_> = found.map(|name| name.into_string().expect("UTF-8")).collect();
     assert_eq!(found, named.collect());
@@ -69,6 +71,8 @@ pub(super) fn all_failures() -> Vec<String> {
     let mut failures: Vec<_> = routing.iter().flat_map(|name| check_routing(&format!("{name}.yaml"))).collect();
     failures.extend(check_endpoints("endpoints.yaml"));
     failures.extend(check_classes("classes.yaml"));
+    failures.extend(guard::failures());
+    failures.extend(membership::failures());
     failures
 }
 
@@ -110,7 +114,7 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("cases")
 }
 
-fn read<T: DeserializeOwned>(file: &str) -> Vec<T> {
+pub(super) fn read<T: DeserializeOwned>(file: &str) -> Vec<T> {
     let text = std::fs::read_to_string(folder().join(file)).expect("the case file must be readable");
     let cases: Vec<T> = serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{file}: {error}"));
     assert!(!cases.is_empty(), "{file} has no cases");

@@ -157,12 +157,29 @@ fn a_prune_of_everything_is_withheld_with_its_services_until_something_remains()
     assert_eq!(it.core.publish().table().hosts.len(), 2);
     assert_eq!(it.core.world().count(&"eu".into(), Kind::Service), 1);
     assert!(it.codes().contains(&"prune-withheld".to_owned()));
-    // One Ingress is back: the next complete list removes the other and the Service.
+    // One Ingress is back: the next complete list removes the other, but not the last Service.
     it.upsert(agent, 3, &[ingress("a", "a.example.com", "web")]);
     it.complete(agent, Kind::Ingress, 1);
     assert_eq!(it.core.publish().table().hosts.len(), 1);
-    assert_eq!(it.core.world().count(&"eu".into(), Kind::Service), 0);
+    assert_eq!(it.core.world().count(&"eu".into(), Kind::Service), 1);
+    assert!(it.codes().contains(&"prune-withheld".to_owned()));
+    // Another Service is there: now the first one may go.
+    it.upsert(agent, 4, &[service("api")]);
+    it.complete(agent, Kind::Service, 1);
+    assert!(it.core.world().digest(&"eu".into(), &key(Kind::Service, "web")).is_none());
     assert!(!it.codes().contains(&"prune-withheld".to_owned()));
+}
+
+/// The lists of a cluster that lost everything complete in any order: without its endpoints no host could be served.
+#[test]
+fn an_empty_list_of_slices_that_comes_before_that_of_ingresses_removes_nothing() {
+    let mut it = Harness::new();
+    let agent = it.agent("eu");
+    it.upsert(agent, 1, &[ingress("a", "a.example.com", "web"), service("web")]);
+    it.remove(agent, 2, &[(key(Kind::Service, "web"), Inferred)]);
+    it.complete(agent, Kind::Service, 0);
+    assert_eq!(it.core.world().count(&"eu".into(), Kind::Service), 1);
+    assert!(it.codes().contains(&"prune-withheld".to_owned()));
 }
 
 #[test]

@@ -235,11 +235,13 @@ proptest! {
     #[test]
     fn everybody_ends_with_the_full_build_of_the_truth(steps in prop::collection::vec(step(), 1..60)) {
         let mut play = Play::new();
-        // An Ingress that stays, so that no list ever looks like a lost cluster.
+        // An application that stays, so that no list ever looks like a lost cluster.
         for cluster in 0..3 {
-            let anchor = ingress("anchor", &format!("anchor-{cluster}.example.com"), "s0");
             play.agent_back(cluster);
-            play.change(cluster, &anchor.key(), Some(anchor));
+            let host = format!("anchor-{cluster}.example.com");
+            for anchor in [ingress("anchor", &host, "anchor"), service("anchor"), slice("anchor", &[9])] {
+                play.change(cluster, &anchor.key(), Some(anchor));
+            }
         }
         for step in &steps {
             play.run(step);

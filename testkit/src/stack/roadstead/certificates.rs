@@ -40,7 +40,11 @@ impl Authority {
 
     /// A certificate for `identity` in a folder of its own. `names` are further arguments of `ca issue`.
     pub(super) async fn issue(&self, identity: &str, names: &[&str]) -> anyhow::Result<CertificateFiles> {
-        let out = self.folder.join("issued").join(identity.replace('/', "-"));
+        // A folder of its own each time: certificates are never overwritten.
+        let issued = self.folder.join("issued");
+        std::fs::create_dir_all(&issued).with_context(|| format!("create {}", issued.display()))?;
+        let prefix = format!("{}-", identity.replace('/', "-"));
+        let out = tempfile::Builder::new().prefix(&prefix).tempdir_in(&issued).context("make a folder")?.keep();
         let (folder, out_text) = (self.folder.display().to_string(), out.display().to_string());
         let mut arguments = vec!["ca", "issue", "--dir", &folder, "--identity", identity, "--out", &out_text];
         arguments.extend(names);

@@ -1,0 +1,135 @@
+//! What one edge serves, worked out from the Updates that took effect, and from which versions of objects it was made.
+//!
+//! Effective Updates in → tables and violations out: something dangles, or the edge went back in time.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use roadstead_proto::resource::{ResourceKey, backend_from_wire, host_from_wire};
+use roadstead_proto::wire;
+use roadstead_proto::wire::resource_upsert::Resource;
+use roadstead_routing::id::{BackendId, ClusterId, HostKey, ObjectName};
+use roadstead_routing::table::{Backend, Host, RouteBackend, Target};
+
+use crate::objects::{version_of_address, version_of_path};
+
+/// Something whose version a table shows.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Shown {
+    Ingress(ClusterId, ObjectName),
+    /// A Service port's slice of this number.
+    Slice(BackendId, u8),
+}
+
+#[derive(Clone, Default)]
+pub struct Mirror {
+    pub hosts: BTreeMap<HostKey, Host>,
+    pub backends: BTreeMap<BackendId, Backend>,
+    /// The newest version seen so far.
+    seen: BTreeMap<Shown, u64>,
+    /// Ingresses that were seen to be deleted, in this version.
+    ended: BTreeMap<Shown, u64>,
+    incarnation: u64,
+}
+
+/// What is wrong with an Update, as text.
+pub type Faults = Vec<String>;
+
+impl Mirror {
+    /// `is_gone` says whether an Ingress is deleted for good in its cluster.
+    pub fn apply(&mut self, update: &wire::Update, is_gone: impl Fn(&ClusterId, &ObjectName) -> bool) -> Faults {
+        let incarnation = update.world.as_ref().map_or(0, |world| world.incarnation);
+        if incarnation != self.incarnation {
+            // A restored backup begins another line of history.
+            self.forget();
+            self.incarnation = incarnation;
+        }
+        let before = self.ingresses();
+        let mut faults = Faults::new();
+        for upsert in &update.upserts {
+            match upsert.resource.clone() {
+                Some(Resource::Host(host)) => match host_from_wire(host) {
+                    Ok(host) => self.put_host(host, &mut faults),
+                    Err(error) => faults.push(format!("an edge took a host that cannot be read: {error}")),
+                },
+                Some(Resource::Backend(backend)) => match backend_from_wire(backend) {
+                    Ok(backend) => self.put_backend(backend, &mut faults),
+                    Err(error) => faults.push(format!("an edge took a backend that cannot be read: {error}")),
+                },
+                None => faults.push("an edge took a resource of no kind".to_owned()),
+            }
+        }
+        for key in &update.removals {
+            match ResourceKey::parse(key) {
+                Some(ResourceKey::Host(host)) => drop(self.hosts.remove(&host)),
+                Some(ResourceKey::Backend(id)) => drop(self.backends.remove(&id)),
+                None => faults.push(format!("an edge removed {key}")),
+            }
+        }
+        let now = self.ingresses();
+        for (cluster, ingress) in before.difference(&now).filter(|(cluster, ingress)| is_gone(cluster, ingress)) {
+            let shown = Shown::Ingress(cluster.clone(), ingress.clone());
+            if let Some(version) = self.seen.get(&shown) {
+                self.ended.insert(shown, *version);
+            }
+        }
+        faults.extend(self.dangling());
+        faults
+    }
+
+    /// Nothing that was seen counts any more.
+    pub fn forget(&mut self) {
+        self.seen.clear();
+        self.ended.clear();
+    }
+
+    fn put_host(&mut self, host: Host, faults: &mut Faults) {
+        for route in &host.routes {
+            let Some(version) = version_of_path(&route.path) else { continue };
+            for part in &route.backends {
+                let shown = Shown::Ingress(part.cluster.clone(), part.ingress.clone());
+                self.show(shown, version, faults);
+            }
+        }
+        self.hosts.insert(host.name.clone(), host);
+    }
+
+    fn put_backend(&mut self, backend: Backend, faults: &mut Faults) {
+        for endpoint in &backend.endpoints {
+            if let Some((slice, version)) = version_of_address(endpoint.address.ip()) {
+                self.show(Shown::Slice(backend.id.clone(), slice), version, faults);
+            }
+        }
+        self.backends.insert(backend.id.clone(), backend);
+    }
+
+    fn show(&mut self, shown: Shown, version: u64, faults: &mut Faults) {
+        let newest = self.seen.get(&shown).copied().unwrap_or_default();
+        if version < newest {
+            faults.push(format!("{shown:?} goes back from version {newest} to {version}"));
+        }
+        if self.ended.get(&shown).is_some_and(|ended| version <= *ended) {
+            faults.push(format!("{shown:?} in version {version} is back after its deletion"));
+        }
+        self.seen.insert(shown, version.max(newest));
+    }
+
+    fn ingresses(&self) -> BTreeSet<(ClusterId, ObjectName)> {
+        let parts = self.hosts.values().flat_map(parts_of);
+        parts.map(|part| (part.cluster.clone(), part.ingress.clone())).collect()
+    }
+
+    fn dangling(&self) -> Faults {
+        let used = self.hosts.values().flat_map(|host| parts_of(host).map(move |part| (host, part)));
+        let missing = used.filter_map(|(host, part)| match &part.target {
+            Target::Backend(id) if !self.backends.contains_key(id) => {
+                Some(format!("host {} refers to backend {id}, which the edge does not hold", host.name))
+            }
+            Target::Backend(_) | Target::Resource | Target::Nothing => None,
+        });
+        missing.collect()
+    }
+}
+
+pub fn parts_of(host: &Host) -> impl Iterator<Item = &RouteBackend> {
+    host.routes.iter().flat_map(|route| &route.backends).chain(&host.default)
+}
