@@ -25,6 +25,9 @@ use crate::world::{Limits, World};
 pub mod message;
 pub mod turn;
 
+/// Turns are at most so far apart while peers are listened to.
+pub const LISTENING_STEP_MS_MAX: u64 = 1_000;
+
 pub struct Core {
     pub(crate) turn: Turn,
     pub(crate) ingest: Ingest,
@@ -51,6 +54,7 @@ impl Core {
         let Start { now_ms, policy, policy_problem, mut loaded, limits, metrics } = start;
         let turn = Turn {
             now_ms,
+            listening_ms: 0,
             world_id: loaded.world,
             world: World::new(policy.policy.clone(), limits),
             policy,
@@ -89,7 +93,9 @@ impl Core {
 
     /// One turn. `now_ms` counts from the Unix epoch; a clock that was set back is taken as standing still.
     pub fn handle(&mut self, now_ms: u64, inputs: impl IntoIterator<Item = Input>) -> Vec<Output> {
-        self.turn.now_ms = self.turn.now_ms.max(now_ms);
+        let passed_ms = now_ms.saturating_sub(self.turn.now_ms);
+        self.turn.now_ms += passed_ms;
+        self.turn.listening_ms += passed_ms.min(LISTENING_STEP_MS_MAX);
         for input in inputs {
             self.take(input);
         }

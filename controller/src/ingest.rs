@@ -80,6 +80,8 @@ pub enum State {
     Live,
     /// A stream is there and waits for the store.
     Standby,
+    /// Its stream ended less than [`HEARTBEAT_TIMEOUT_MS`] ago: agents and controllers restart all the time.
+    Reconnecting,
     Stale,
     Never,
 }
@@ -103,7 +105,7 @@ impl Ingest {
                 .close(stream, Close::Limit(format!("{STREAMS_PER_CLUSTER_MAX} streams of this cluster are open")));
         }
         member.streams += 1;
-        let fresh = Stream { cluster, hello: None, last_heard_ms: turn.now_ms, phase: Phase::Greeting };
+        let fresh = Stream { cluster, hello: None, last_heard_ms: turn.listening_ms, phase: Phase::Greeting };
         self.streams.insert(stream, fresh);
     }
 
@@ -118,7 +120,7 @@ impl Ingest {
         member.holder = None;
         member.since_ms = turn.now_ms;
         if matches!(gone.phase, Phase::Live(_)) {
-            tracing::warn!(cluster.id = %gone.cluster, "The cluster is stale: its agent's stream ended; routes stay as they are");
+            tracing::warn!(cluster.id = %gone.cluster, "The agent's stream ended; routes stay as they are");
         }
         if let Some(next) = member.standby.pop_front() {
             self.take_over(next, turn);
@@ -127,7 +129,7 @@ impl Ingest {
 
     pub fn received(&mut self, stream: StreamId, message: wire::AgentMessage, turn: &mut Turn) {
         let Some(found) = self.streams.get_mut(&stream) else { return };
-        found.last_heard_ms = turn.now_ms;
+        found.last_heard_ms = turn.listening_ms;
         let cluster = found.cluster.clone();
         let outcome = match (&mut found.phase, message.message) {
             (_, None | Some(Said::Heartbeat(_))) => Ok(()),
@@ -180,8 +182,8 @@ impl Ingest {
     }
 
     pub fn tick(&mut self, turn: &mut Turn) {
-        let now_ms = turn.now_ms;
-        let is_silent = |it: &Stream| now_ms.saturating_sub(it.last_heard_ms) > HEARTBEAT_TIMEOUT_MS;
+        let listening_ms = turn.listening_ms;
+        let is_silent = |it: &Stream| listening_ms.saturating_sub(it.last_heard_ms) > HEARTBEAT_TIMEOUT_MS;
         let silent: Vec<StreamId> = self.streams.iter().filter(|(_, it)| is_silent(it)).map(|(id, _)| *id).collect();
         for stream in silent {
             self.end(stream, Close::Silent, turn);
@@ -226,12 +228,13 @@ impl Ingest {
         self.members.iter()
     }
 
-    pub fn state(&self, cluster: &ClusterId) -> State {
+    pub fn state(&self, cluster: &ClusterId, now_ms: u64) -> State {
         match self.members.get(cluster) {
             Some(_) if self.session(cluster).is_some() => State::Live,
             Some(member) if member.holder.is_some() => State::Standby,
-            Some(Member { uid: Some(_), .. }) => State::Stale,
-            _ => State::Never,
+            Some(Member { uid: None, .. }) | None => State::Never,
+            Some(member) if now_ms.saturating_sub(member.since_ms) < HEARTBEAT_TIMEOUT_MS => State::Reconnecting,
+            Some(_) => State::Stale,
         }
     }
 

@@ -148,7 +148,7 @@ impl Publish {
     }
 
     pub fn tick(&mut self, turn: &mut Turn) {
-        let silent_since = turn.now_ms.saturating_sub(HEARTBEAT_TIMEOUT_MS);
+        let silent_since = turn.listening_ms.saturating_sub(HEARTBEAT_TIMEOUT_MS);
         let silent: Vec<StreamId> = self.pools.values().flat_map(|pool| pool.silent(silent_since)).collect();
         for stream in silent {
             self.end(stream, Close::Silent, turn);

@@ -15,16 +15,23 @@ pub struct Acks {
     streams: BTreeMap<LinkId, Said>,
 }
 
-/// What a stream said, oldest first. `None`: the object is gone.
-#[derive(Default)]
+/// What a stream said, oldest first.
 struct Said {
-    cluster: Option<ClusterId>,
-    about: Vec<(u64, ObjectKey, Option<Digest>)>,
+    cluster: ClusterId,
+    about: Vec<(u64, ObjectKey, State)>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Is(Digest),
+    Deleted,
+    /// Absent from a list. It is removed at the end of that list, or when a person says so.
+    Inferred,
 }
 
 impl Acks {
     pub fn opened(&mut self, link: LinkId, cluster: ClusterId) {
-        self.streams.insert(link, Said { cluster: Some(cluster), about: Vec::new() });
+        self.streams.insert(link, Said { cluster, about: Vec::new() });
     }
 
     pub fn closed(&mut self, link: LinkId) {
@@ -36,11 +43,14 @@ impl Acks {
         let Some(said) = self.streams.get_mut(&link) else { return };
         for upsert in &delta.upserts {
             let Some(Ok(object)) = upsert.object.clone().map(object::from_wire) else { continue };
-            said.about.push((delta.seq, object.key(), Digest::from_slice(&upsert.digest)));
+            if let Some(digest) = Digest::from_slice(&upsert.digest) {
+                said.about.push((delta.seq, object.key(), State::Is(digest)));
+            }
         }
         for removal in &delta.removals {
+            let is_deleted = removal.cause() == wire::RemovalCause::Deleted;
             if let Some(key) = removal.object.as_ref().and_then(finding::key_from_wire) {
-                said.about.push((delta.seq, key, None));
+                said.about.push((delta.seq, key, if is_deleted { State::Deleted } else { State::Inferred }));
             }
         }
     }
@@ -48,22 +58,19 @@ impl Acks {
     /// A controller acknowledges everything up to `seq`. Returns what is not stored.
     pub fn acknowledged(&mut self, link: LinkId, seq: u64, database: &Database) -> Vec<String> {
         let Some(said) = self.streams.get_mut(&link) else { return Vec::new() };
-        let Some(cluster) = &said.cluster else { return Vec::new() };
+        let cluster = &said.cluster;
         // Of each object: the last state that is acknowledged, and later ones that may be stored already.
-        let mut allowed: BTreeMap<&ObjectKey, Vec<Option<Digest>>> = BTreeMap::new();
-        for (number, key, digest) in &said.about {
+        let mut allowed: BTreeMap<&ObjectKey, Vec<State>> = BTreeMap::new();
+        for (number, key, state) in &said.about {
             if *number <= seq {
-                allowed.insert(key, vec![*digest]);
+                allowed.insert(key, vec![*state]);
             } else if let Some(allowed) = allowed.get_mut(key) {
-                allowed.push(*digest);
+                allowed.push(*state);
             }
         }
         let missing = allowed.iter().filter_map(|(key, allowed)| {
-            let stored = database.digest(cluster, key);
-            // A removal that was inferred waits for the end of its list, or for a person.
-            let is_waiting = allowed.contains(&None) && stored.is_some();
-            let fits = allowed.contains(&stored) || is_waiting;
-            (!fits).then(|| format!("{cluster} {key} is acknowledged in Delta {seq} but not stored"))
+            let stored = database.digest(cluster, key).map_or(State::Deleted, State::Is);
+            (!allowed.contains(&stored) && !allowed.contains(&State::Inferred)).then(|| format!("{cluster} {key} is acknowledged in Delta {seq} but not stored"))
         });
         let missing = missing.collect();
         // What is acknowledged stays true of the newest state only.

@@ -16,6 +16,9 @@ use crate::world::World;
 pub struct Turn {
     /// Milliseconds since the Unix epoch, as the caller says; never goes back.
     pub now_ms: u64,
+    /// Milliseconds during which peers were listened to. Stands still while a turn takes long or the process is
+    /// paused: what was not heard then says nothing about a peer.
+    pub listening_ms: u64,
     pub world_id: WorldId,
     pub world: World,
     pub policy: AcceptedPolicy,

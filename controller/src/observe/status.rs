@@ -144,7 +144,7 @@ fn clusters(core: &Core) -> Vec<ClusterReport> {
 }
 
 fn cluster(core: &Core, id: &ClusterId) -> ClusterReport {
-    let (world, state) = (&core.turn.world, core.ingest.state(id));
+    let (world, state) = (&core.turn.world, core.ingest.state(id, core.turn.now_ms));
     let session = core.ingest.session(id).map(|(_, session)| session);
     let position = session.map_or_else(|| world.position(id), Session::position);
     let since_ms = core.ingest.members().find(|(member, _)| *member == id).map(|(_, member)| member.since_ms);
@@ -158,6 +158,7 @@ fn cluster(core: &Core, id: &ClusterId) -> ClusterReport {
         state: match state {
             State::Live => "live",
             State::Standby => "standby",
+            State::Reconnecting => "reconnecting",
             State::Stale => "stale",
             State::Never => "never",
         }

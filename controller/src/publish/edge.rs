@@ -88,10 +88,10 @@ pub struct Outcome {
 
 impl Edge {
     /// Returns the older stream.
-    pub fn connect(&mut self, stream: StreamId, now_ms: u64) -> Option<StreamId> {
+    pub fn connect(&mut self, stream: StreamId, turn: &Turn) -> Option<StreamId> {
         let older = self.stream();
-        self.session = Some(Session::new(stream, now_ms));
-        self.since_ms = now_ms;
+        self.session = Some(Session::new(stream, turn.listening_ms));
+        self.since_ms = turn.now_ms;
         older
     }
 
@@ -104,9 +104,9 @@ impl Edge {
         self.session.as_ref().map(|session| session.stream)
     }
 
-    pub fn heard(&mut self, now_ms: u64) {
+    pub fn heard(&mut self, turn: &Turn) {
         if let Some(session) = &mut self.session {
-            session.last_heard_ms = now_ms;
+            session.last_heard_ms = turn.listening_ms;
         }
     }
 
@@ -276,10 +276,10 @@ impl Edge {
 }
 
 impl Session {
-    fn new(stream: StreamId, now_ms: u64) -> Self {
+    fn new(stream: StreamId, listening_ms: u64) -> Self {
         Self {
             stream,
-            last_heard_ms: now_ms,
+            last_heard_ms: listening_ms,
             phase: Phase::Greeting,
             pending: Pending::default(),
             withheld: Pending::default(),
@@ -384,8 +384,8 @@ impl Session {
     fn news_of_positions(&mut self, turn: &Turn) -> wire::Positions {
         let mut clusters = Vec::new();
         for (cluster, position) in turn.world.positions() {
-            // An edge that is ahead of us keeps what it has.
-            if self.behind.contains_key(cluster) || self.told.get(cluster) == Some(&position) {
+            // An edge that is ahead of us keeps what it has, also while a newer epoch has brought nothing yet.
+            if self.told.get(cluster).is_some_and(|told| *told >= position) {
                 continue;
             }
             self.told.insert(cluster.clone(), position);

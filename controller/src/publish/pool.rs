@@ -114,7 +114,7 @@ impl Pool {
                 turn.findings.clear(&Source::Edge(id.clone(), key.clone()));
             }
         }
-        Ok(self.edges.entry(id.edge.clone()).or_default().connect(stream, turn.now_ms))
+        Ok(self.edges.entry(id.edge.clone()).or_default().connect(stream, turn))
     }
 
     pub fn disconnect(&mut self, edge: &str, now_ms: u64) {
@@ -125,7 +125,7 @@ impl Pool {
 
     pub fn received(&mut self, id: &EdgeId, stream: StreamId, said: Said, turn: &mut Turn) -> Result<(), Close> {
         let Some(edge) = self.edges.get_mut(&id.edge) else { return Ok(()) };
-        edge.heard(turn.now_ms);
+        edge.heard(turn);
         match said {
             Said::Hello(hello) => {
                 for (key, _) in edge.hello(id, hello, &self.held, turn)? {
@@ -142,7 +142,7 @@ impl Pool {
     /// Returns the hosts that the edge has now.
     pub fn result(&mut self, id: &EdgeId, result: wire::UpdateResult, turn: &mut Turn) -> Result<Vec<HostKey>, Close> {
         let Some(edge) = self.edges.get_mut(&id.edge) else { return Ok(Vec::new()) };
-        edge.heard(turn.now_ms);
+        edge.heard(turn);
         let outcome = edge.result(result)?;
         for refusal in outcome.refused {
             turn.metrics.publish.refused.inc();

@@ -26,8 +26,8 @@ use crate::store::writer;
 
 /// Commands that may wait; readers of streams wait beyond.
 pub const INBOX_MAX: usize = 1_024;
-/// Commands handled in one turn. More would delay the first of them.
-pub const COMMANDS_PER_TURN_MAX: usize = 512;
+/// Commands handled in one turn. Each may be a message of 1 MiB, and peers hear nothing while a turn lasts.
+pub const COMMANDS_PER_TURN_MAX: usize = 64;
 /// Heartbeats and deadlines are checked this often.
 const TICK: Duration = Duration::from_millis(250);
 
@@ -102,7 +102,7 @@ impl CoreTask {
 
     fn measure(&self) {
         let (core, metrics) = (&self.core, &self.metrics);
-        let states = || core.ingest.members().map(|(cluster, _)| core.ingest.state(cluster));
+        let states = || core.ingest.members().map(|(cluster, _)| core.ingest.state(cluster, core.turn.now_ms));
         metrics.ingest.live.set(states().filter(|state| *state == State::Live).count() as i64);
         metrics.ingest.stale.set(states().filter(|state| *state == State::Stale).count() as i64);
         metrics.store.queued.set(self.queue.len() as i64);

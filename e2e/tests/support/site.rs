@@ -113,13 +113,13 @@ impl Site {
         status["findings"].as_array().is_some_and(|all| all.iter().any(|finding| finding["code"] == code))
     }
 
-    /// The sum of a counter over all its labels in an edge's `/metrics`.
+    /// The sum of a counter over all its labels in the controller's `/metrics`.
     ///
     /// # Errors
-    /// If the edge does not answer.
-    pub async fn edge_counter(&mut self, index: usize, name: &str) -> anyhow::Result<f64> {
-        let text = self.system.edge(index).metrics().await?;
-        let lines = text.lines().filter(|line| line.starts_with(name) && !line.starts_with('#'));
+    /// If the controller does not answer.
+    pub async fn controller_counter(&mut self, name: &str) -> anyhow::Result<f64> {
+        let text = self.system.controller().metrics().await?;
+        let lines = text.lines().filter(|line| line.starts_with(name));
         Ok(lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
     }
 }

@@ -290,7 +290,21 @@ fn losing_the_agent_changes_no_route() {
     it.tick(7_000);
     assert_eq!(it.closed.get(&agent), Some(&Close::Silent));
     assert_eq!(it.core.publish().table(), before);
-    assert_eq!(crate::observe::status::report(&it.core, 0).clusters[0].state, "stale");
+    let state = |it: &Harness| crate::observe::status::report(&it.core, 0).clusters[0].state.clone();
+    assert_eq!(state(&it), "reconnecting");
+    it.tick(6_000);
+    assert_eq!(state(&it), "stale");
+}
+
+/// Under load, or paused by its host, a controller hears nobody: that must not end every stream at once.
+#[test]
+fn a_controller_that_was_deaf_for_a_while_keeps_its_streams() {
+    let mut it = Harness::new();
+    let agent = it.agent("eu");
+    for _ in 0..3 {
+        it.stall(10_000);
+    }
+    assert_eq!(it.closed.get(&agent), None);
 }
 
 #[test]

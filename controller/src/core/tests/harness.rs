@@ -20,7 +20,7 @@ use roadstead_routing::object::{
 use roadstead_routing::table::Table;
 
 use crate::core::message::{Close, EdgeId, Input, Output, StreamId};
-use crate::core::{Core, Start};
+use crate::core::{Core, LISTENING_STEP_MS_MAX, Start};
 use crate::observe::metrics::Metrics;
 use crate::policy::{AcceptedPolicy, file};
 use crate::store::queue::Request;
@@ -172,7 +172,16 @@ impl Harness {
         self.send(events);
     }
 
+    /// Time passes in which peers are listened to.
     pub fn tick(&mut self, ms: u64) {
+        let end_ms = self.now_ms + ms;
+        while self.now_ms < end_ms {
+            self.stall((end_ms - self.now_ms).min(LISTENING_STEP_MS_MAX));
+        }
+    }
+
+    /// Time passes at once, as while the process is paused.
+    pub fn stall(&mut self, ms: u64) {
         self.now_ms += ms;
         self.send(vec![Input::Tick]);
     }
