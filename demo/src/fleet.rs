@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use roadstead_testkit::stack::ports;
-use roadstead_testkit::stack::roadstead::{AgentOptions, EdgeOptions, Roadstead, RoadsteadOptions};
+use roadstead_testkit::stack::roadstead::{AgentOptions, EdgeOptions, Member, Roadstead, RoadsteadOptions};
 
 use crate::cluster::{Cluster, ClusterOptions};
 use crate::say;
@@ -66,7 +66,7 @@ impl Fleet {
 
     /// Where the edges take requests.
     pub fn edges(&mut self) -> Vec<SocketAddr> {
-        self.system.edges().iter().filter_map(|edge| edge.http()).collect()
+        self.system.edges().iter().filter_map(Member::http).collect()
     }
 }
 

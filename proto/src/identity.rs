@@ -29,7 +29,9 @@ pub enum IdentityError {
     Missing,
     #[error("the certificate has more than one `roadstead:` identity")]
     Ambiguous,
-    #[error("`{0}` is not an identity: expected cluster/ID, pool/NAME/edge/ID or controller/ID, ids of a-z, 0-9, `-` and `.`")]
+    #[error(
+        "`{0}` is not an identity: expected cluster/ID, pool/NAME/edge/ID or controller/ID, ids of a-z, 0-9, `-` and `.`"
+    )]
     Invalid(String),
 }
 

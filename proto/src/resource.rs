@@ -5,11 +5,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use roadstead_routing::id::{BackendId, HostKey, ObjectName, PortRef};
-use roadstead_routing::table::{
-    Backend, BackendProtocol, Endpoint, Host, PathMatch, Route, RouteBackend, Target,
-};
+use roadstead_routing::table::{Backend, BackendProtocol, Endpoint, Host, PathMatch, Route, RouteBackend, Target};
 
-use crate::object::{ObjectError, address_from_wire, address_to_wire, port_number, port_ref_from_wire, port_ref_to_wire};
+use crate::object::{
+    ObjectError, address_from_wire, address_to_wire, port_number, port_ref_from_wire, port_ref_to_wire,
+};
 use crate::wire;
 
 /// Why an edge cannot take a resource.
@@ -206,8 +206,7 @@ mod tests {
 
     #[test]
     fn hosts_and_backends_survive_the_wire() {
-        let paths =
-            [PathMatch::Exact("/x".into()), PathMatch::Regex("/[0-9]+".into()), PathMatch::Prefix("".into())];
+        let paths = [PathMatch::Exact("/x".into()), PathMatch::Regex("/[0-9]+".into()), PathMatch::Prefix("".into())];
         let targets = [Target::Backend(id(PortRef::Name("http".into()))), Target::Nothing, Target::Resource];
         let host = Host {
             pool: "public".into(),

@@ -63,8 +63,11 @@ impl TlsMaterial {
 
 fn read_pem(flag: &'static str, path: &Path, expected: &'static str) -> Result<Vec<u8>, TlsError> {
     let shown = path.display().to_string();
-    let bytes = std::fs::read(path)
-        .map_err(|error| TlsError::Unreadable { flag, path: shown.clone(), reason: error.to_string() })?;
+    let bytes = std::fs::read(path).map_err(|error| TlsError::Unreadable {
+        flag,
+        path: shown.clone(),
+        reason: error.to_string(),
+    })?;
     let text = String::from_utf8_lossy(&bytes);
     let found = text.lines().any(|line| line.starts_with("-----BEGIN ") && line.contains(expected));
     if found { Ok(bytes) } else { Err(TlsError::NotPem { flag, path: shown, expected }) }

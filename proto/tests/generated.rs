@@ -9,10 +9,7 @@ fn generated_code_matches_the_proto_files() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let descriptors = protox::compile(FILES, [root.join("proto")]).expect("the .proto files must compile");
     let out = tempfile::tempdir().expect("a temporary directory");
-    tonic_prost_build::configure()
-        .out_dir(out.path())
-        .compile_fds(descriptors)
-        .expect("code generation must succeed");
+    tonic_prost_build::configure().out_dir(out.path()).compile_fds(descriptors).expect("code generation must succeed");
     let fresh = std::fs::read_to_string(out.path().join("roadstead.v1.rs")).expect("one generated file");
     let committed = root.join("src/generated/roadstead.v1.rs");
     if std::env::var_os("UPDATE").is_some() {

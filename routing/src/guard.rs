@@ -31,7 +31,7 @@ mod window;
 pub use hold::{Split, apply};
 pub use summary::Summary;
 pub use units::{Slot, Unit, Units};
-pub use window::{WINDOW_LOSSES_MAX, WINDOW_MS, Window};
+pub use window::{HOST_LOSSES_MAX, WINDOW_LOSSES_MAX, WINDOW_MS, Window};
 
 use summary::Next;
 use tally::{Tally, lost_by_scope};
@@ -140,7 +140,8 @@ fn judge<'a>(
             tally.entry(scope).or_default().insert(host.clone(), units);
         }
     }
-    let emptied: BTreeSet<Scope> = tally.keys().filter(|scope| is_emptied(scope, next, &tally, context)).cloned().collect();
+    let emptied: BTreeSet<Scope> =
+        tally.keys().filter(|scope| is_emptied(scope, next, &tally, context)).cloned().collect();
     let trip = |(scope, hosts): (Scope, BTreeMap<HostKey, Vec<Unit>>)| {
         let (count, of) = (hosts.len(), baseline.total(&scope));
         let limit = scope.limit(of);
@@ -184,15 +185,17 @@ impl fmt::Display for Trip {
             Scope::Pool => write!(f, "pool {pool}")?,
             Scope::Cluster(_) | Scope::Namespace(..) => write!(f, "{scope} in pool {pool}")?,
         }
-        let minutes = WINDOW_MS / 60_000;
         match why {
-            Why::Above => {
-                write!(f, " would lose routes or backends of {count} of {of} hosts within {minutes} minutes, more than {limit}: ")?;
-            }
+            Why::Above => write!(
+                f,
+                " would lose hosts, routes or last backends on {count} of {of} hosts within {} minutes, more than \
+                 {limit}: ",
+                WINDOW_MS / 60_000
+            )?,
             Why::Emptied => write!(
                 f,
-                " would be left with none of {of} hosts, {count} of them lost within {minutes} minutes, \
-                 and a list merely lacked the objects, nobody saw them being deleted: "
+                " would be left with none of {of} hosts, by objects that a list lacked and that nobody saw being \
+                 deleted: "
             )?,
         }
         for (at, (host, units)) in hosts.iter().take(HOSTS_SHOWN_MAX).enumerate() {

@@ -44,10 +44,7 @@ pub async fn serve(
     stop: CancellationToken,
 ) -> Result<(), ObserveError> {
     let router = router(registry, readiness).merge(extra);
-    axum::serve(listener, router)
-        .with_graceful_shutdown(stop.cancelled_owned())
-        .await
-        .map_err(ObserveError::Serve)
+    axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await.map_err(ObserveError::Serve)
 }
 
 fn router(registry: Arc<Registry>, readiness: Readiness) -> Router {

@@ -32,6 +32,7 @@ pub struct AgentNode {
     link: Option<LinkId>,
     failures: u32,
     next_controller: usize,
+    had_nothing: bool,
 }
 
 impl AgentNode {
@@ -47,7 +48,14 @@ impl AgentNode {
             link: None,
             failures: 0,
             next_controller: 0,
+            had_nothing: false,
         }
+    }
+
+    /// Whether it ever knew for sure that there is nothing of some kind to report: then removing what a controller has
+    /// of it may have been withheld.
+    pub fn had_nothing(&self) -> bool {
+        self.had_nothing
     }
 
     pub fn name(&self) -> &str {
@@ -160,7 +168,7 @@ impl Simulation {
 
     /// The Kubernetes API may have something for this watch.
     pub fn watch(&mut self, index: usize, life: u32, kind: Kind) {
-        if self.agents[index].life != life {
+        if self.agents[index].life != life || self.agents[index].core.is_none() {
             return;
         }
         let agent = &mut self.agents[index];
@@ -185,6 +193,11 @@ impl Simulation {
             if let Some(core) = &mut self.agents[index].core {
                 core.handle(now, Input::Observed(kind, observation));
             }
+        }
+        let agent = &mut self.agents[index];
+        if let Some(reducer) = agent.core.as_ref().map(Core::reducer) {
+            let has_nothing = |kind: &Kind| reducer.complete(*kind) && reducer.reported().count(*kind) == 0;
+            agent.had_nothing |= Kind::ALL.iter().any(has_nothing);
         }
         self.agent_acts(index);
     }

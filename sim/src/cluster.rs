@@ -30,7 +30,7 @@ pub struct Cluster {
     pub forbidden: BTreeSet<Kind>,
     /// How many of the next lists of a kind break half-way.
     pub breaking_lists: BTreeMap<Kind, u32>,
-    /// When an object was last absent.
+    /// When an object was last absent or, of an Ingress, of no class that exists.
     absent_at: BTreeMap<ObjectKey, u64>,
     /// When some IngressClass was last absent, if ever since the history began.
     class_absent_at: Option<u64>,
@@ -78,6 +78,9 @@ impl Cluster {
             self.written_at.insert((key.clone(), digest_of(&object)), self.version);
         }
         self.truth.insert(key.clone(), object.clone());
+        if key.kind == Kind::Ingress && !self.is_served(&object) {
+            self.absent_at.insert(key.clone(), self.version);
+        }
         self.log.push(Logged { version: self.version, key, object: Some(object) });
     }
 
@@ -127,6 +130,12 @@ impl Cluster {
     pub fn is_gone_for_good(&self, name: &ObjectName) -> bool {
         let key = ObjectKey { kind: Kind::Ingress, name: name.clone() };
         self.class_absent_at.is_none() && !self.truth.contains_key(&key)
+    }
+
+    fn is_served(&self, object: &Object) -> bool {
+        let Object::Ingress(ingress) = object else { return false };
+        let exists = |class: &str| self.truth.contains_key(&ObjectKey::new(Kind::IngressClass, "", class));
+        ingress.class_name.as_deref().is_some_and(exists)
     }
 
     fn sighting(&self, object: &Object) -> Observation {

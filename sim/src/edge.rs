@@ -29,7 +29,7 @@ pub struct EdgeNode {
     link: Option<LinkId>,
     /// What is on disk for sure.
     synced: Vec<wire::Update>,
-    /// What a crash may lose, newest first.
+    /// What a crash may lose, oldest first.
     written: Vec<wire::Update>,
 }
 
@@ -126,6 +126,9 @@ impl Simulation {
     pub fn edge_wake(&mut self, index: usize, life: u32) {
         if self.edges[index].life == life {
             self.edge_input(index, Input::Tick);
+            if self.dice.percent(30) {
+                self.edge_syncs(index);
+            }
             let now = self.edge_time(index);
             let wake = self.edges[index].running.as_ref().and_then(|running| running.machine.wake_at());
             let wait = wake.map_or(500, |at| (at.saturating_sub(now).as_millis() as Ms).clamp(1, 500));

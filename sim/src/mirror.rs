@@ -52,7 +52,7 @@ impl Mirror {
                     Err(error) => faults.push(format!("an edge took a host that cannot be read: {error}")),
                 },
                 Some(Resource::Backend(backend)) => match backend_from_wire(backend) {
-                    Ok(backend) => self.put_backend(backend, &mut faults),
+                    Ok(backend) => drop(self.backends.insert(backend.id.clone(), backend)),
                     Err(error) => faults.push(format!("an edge took a backend that cannot be read: {error}")),
                 },
                 None => faults.push("an edge took a resource of no kind".to_owned()),
@@ -72,6 +72,7 @@ impl Mirror {
                 self.ended.insert(shown, *version);
             }
         }
+        self.show_backends(&mut faults);
         faults.extend(self.dangling());
         faults
     }
@@ -93,13 +94,23 @@ impl Mirror {
         self.hosts.insert(host.name.clone(), host);
     }
 
-    fn put_backend(&mut self, backend: Backend, faults: &mut Faults) {
-        for endpoint in &backend.endpoints {
-            if let Some((slice, version)) = version_of_address(endpoint.address.ip()) {
-                self.show(Shown::Slice(backend.id.clone(), slice), version, faults);
-            }
+    /// Only a backend that some host uses serves anything. One that waits for its host may be older: whoever sends it
+    /// may have to send the host as well.
+    fn show_backends(&mut self, faults: &mut Faults) {
+        let endpoints: Vec<(BackendId, u8, u64)> = self
+            .used()
+            .filter_map(|id| self.backends.get(id))
+            .flat_map(|backend| backend.endpoints.iter().map(|endpoint| (backend.id.clone(), endpoint.address.ip())))
+            .filter_map(|(id, address)| version_of_address(address).map(|(slice, version)| (id, slice, version)))
+            .collect();
+        for (id, slice, version) in endpoints {
+            self.show(Shown::Slice(id, slice), version, faults);
         }
-        self.backends.insert(backend.id.clone(), backend);
+    }
+
+    fn used(&self) -> impl Iterator<Item = &BackendId> {
+        let parts = self.hosts.values().flat_map(parts_of);
+        parts.filter_map(|part| if let Target::Backend(id) = &part.target { Some(id) } else { None })
     }
 
     fn show(&mut self, shown: Shown, version: u64, faults: &mut Faults) {

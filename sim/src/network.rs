@@ -36,6 +36,8 @@ pub struct Link {
     pub hello: Option<Box<wire::EdgeMessage>>,
     client_open: bool,
     replica_open: bool,
+    /// Nothing gets through any more, but the ends do not know it yet.
+    dead: bool,
     up: Pipe,
     down: Pipe,
 }
@@ -63,6 +65,7 @@ impl Network {
             hello,
             client_open: true,
             replica_open: false,
+            dead: false,
             up: Pipe::default(),
             down: Pipe::default(),
         };
@@ -89,7 +92,7 @@ impl Network {
 
     /// Puts a parcel on its way to `to`. Returns when it arrives, unless there is no such link.
     pub fn send(&mut self, id: LinkId, to: End, at: Ms, parcel: Parcel) -> Option<Ms> {
-        let link = self.links.get_mut(&id)?;
+        let link = self.links.get_mut(&id).filter(|link| !link.dead)?;
         let pipe = match to {
             End::Client => &mut link.down,
             End::Replica => &mut link.up,
@@ -122,9 +125,10 @@ impl Network {
         was_open
     }
 
-    /// Loses everything that is on its way.
+    /// Loses everything that is on its way and whatever is still said.
     pub fn lose(&mut self, id: LinkId) {
         if let Some(link) = self.links.get_mut(&id) {
+            link.dead = true;
             link.up.parcels.clear();
             link.down.parcels.clear();
         }

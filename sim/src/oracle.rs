@@ -15,11 +15,12 @@ use roadstead_routing::object::Object;
 use roadstead_routing::table::{Host, PathMatch, Table, Target};
 
 use crate::agenda::Node;
+use crate::agent::AgentNode;
 use crate::cluster::Cluster;
 use crate::edge::Running;
 use crate::mirror::parts_of;
 use crate::network::LinkId;
-use crate::objects::{CLASSES, IngressWish, class, digest_of, ingress, key, INGRESSES};
+use crate::objects::{CLASSES, IngressWish, class, digest_of, ingress, key, service, slice, INGRESSES};
 use crate::simulation::Simulation;
 
 /// The part of a cluster's truth that routing needs: what its agent should report.
@@ -101,20 +102,15 @@ impl Simulation {
         let mut expected = reported(cluster);
         let mut faults = Vec::new();
         if withholds(core, &cluster.id) {
-            if expected.keys().any(|key| key.kind == Kind::Ingress) && !self.was_refilled(cluster) {
-                faults.push(format!("{} has Ingresses, yet a prune is withheld", cluster.id));
+            let of = |agent: &AgentNode| self.clusters[agent.cluster].id == cluster.id;
+            if self.approved || !self.agents.iter().any(|agent| of(agent) && agent.had_nothing()) {
+                faults.push(format!("a prune of {} is withheld, which never had nothing to serve", cluster.id));
             }
             for object in core.world().inputs().objects(&cluster.id) {
                 expected.entry(object.key()).or_insert(object);
             }
         }
         (expected, faults)
-    }
-
-    /// Whether Ingresses came into being only after a list without any: then the prune stays withheld until the next
-    /// complete list.
-    fn was_refilled(&self, cluster: &Cluster) -> bool {
-        cluster.emptied_at().is_some()
     }
 
     fn published_differs(&self, oracle: &Table) -> Option<String> {
@@ -147,7 +143,7 @@ impl Simulation {
         }
     }
 
-    /// What a person does about withheld prunes, as the finding says: one Ingress, then a new list. Returns whether
+    /// What a person does about withheld prunes, as the finding says: something to serve, then a new list. Returns whether
     /// there were any.
     pub fn approve_withheld(&mut self) -> bool {
         let withheld: Vec<usize> = (0..self.clusters.len())
@@ -166,6 +162,8 @@ impl Simulation {
             let wish = IngressWish { name: INGRESSES, class: 0, host: 0, service: 0 };
             let version = cluster.next_version();
             cluster.put(ingress(wish, version, version));
+            cluster.put(service(0, 80, version + 1));
+            cluster.put(slice(0, 0, version + 2));
             for agent in 0..self.agents.len() {
                 if self.agents[agent].cluster == *index {
                     self.agent_crash(agent);
@@ -173,6 +171,7 @@ impl Simulation {
                 }
             }
         }
+        self.approved = true;
         !withheld.is_empty()
     }
 

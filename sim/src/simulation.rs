@@ -99,7 +99,8 @@ pub struct Simulation {
     pub paused: BTreeMap<Node, Ms>,
     /// When something other than heartbeats happened last.
     pub active_at: Ms,
-    pub healed: bool,
+    /// A person has dealt with withheld prunes: from now on none is right.
+    pub approved: bool,
     pub faults: BTreeMap<&'static str, u64>,
     pub violation: Option<Violation>,
 }
@@ -114,8 +115,8 @@ impl Simulation {
             agents.push(AgentNode::new(0, "b"));
         }
         let second = if dice.percent(30) { POOLS[1] } else { POOLS[0] };
-        let edges = [POOLS[0], second].iter().enumerate();
-        let edges = edges.map(|(index, pool)| EdgeNode::new(PoolName::from(*pool), &format!("e{index}"))).collect();
+        let edges = [POOLS[0], second].into_iter().enumerate();
+        let edges = edges.map(|(index, pool)| EdgeNode::new(PoolName::from(pool), &format!("e{index}"))).collect();
         Self {
             now: 0,
             step: 0,
@@ -134,7 +135,7 @@ impl Simulation {
             acks: Acks::default(),
             paused: BTreeMap::new(),
             active_at: 0,
-            healed: false,
+            approved: false,
             faults: BTreeMap::new(),
             violation: None,
             clusters,

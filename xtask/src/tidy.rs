@@ -19,6 +19,17 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("roadstead-agent", &["roadstead-manifests", "roadstead-proto", "roadstead-routing", "roadstead-runtime"]),
     ("roadstead-edge", &["roadstead-proto", "roadstead-routing", "roadstead-runtime"]),
     ("roadstead-controller", &["roadstead-manifests", "roadstead-proto", "roadstead-routing", "roadstead-runtime"]),
+    (
+        "roadstead-sim",
+        &[
+            "roadstead-agent",
+            "roadstead-controller",
+            "roadstead-edge",
+            "roadstead-manifests",
+            "roadstead-proto",
+            "roadstead-routing",
+        ],
+    ),
     ("xtask", &[]),
 ];
 

@@ -16,8 +16,8 @@ pub struct Split<T> {
 }
 
 /// Holds those changes of affected hosts that would take a unit away from what is `published`; everything else flows,
-/// also a change that gives an affected host something back. With nothing held, the guard is content with the result
-/// unless it already was not with what is published.
+/// also a change that gives an affected host something back. What flows must be judged again if anything is held:
+/// [`super::Window::review`] does both.
 pub fn apply<T>(
     trips: &[Trip],
     published: &Summary,

@@ -16,10 +16,10 @@ pub(super) type Tally = BTreeMap<Scope, BTreeMap<HostKey, Vec<Unit>>>;
 pub(super) fn lost_by_scope(before: &Units, after: Option<&Units>, context: &Context) -> BTreeMap<Scope, Vec<Unit>> {
     let mut lost = Lost { context, scopes: BTreeMap::new() };
     match after {
-        None => lost.add(Unit::Host, before.owners().iter()),
+        None => lost.add(&Unit::Host, before.owners().iter()),
         Some(after) => {
             for slot in before.slots().filter(|slot| !after.has(slot) && rules::on(Rule::GuardRoutes)) {
-                lost.add(Unit::Route(slot.clone()), before.owners_of(slot));
+                lost.add(&Unit::Route(slot.clone()), before.owners_of(slot));
             }
             if rules::on(Rule::GuardLastBackend) {
                 lost.add_last_backends(before, after);
@@ -35,18 +35,18 @@ struct Lost<'a> {
 }
 
 impl Lost<'_> {
-    fn add<'a>(&mut self, unit: Unit, owners: impl Iterator<Item = &'a Owner>) {
+    fn add<'a>(&mut self, unit: &Unit, owners: impl Iterator<Item = &'a Owner>) {
         let mut nobody = true;
         for owner in owners {
             nobody = false;
             if self.is_unexpected(owner) {
-                self.count(Scope::Pool, &unit);
-                self.count(Scope::Cluster(owner.cluster.clone()), &unit);
-                self.count(owner.scope(), &unit);
+                self.count(Scope::Pool, unit);
+                self.count(Scope::Cluster(owner.cluster.clone()), unit);
+                self.count(owner.scope(), unit);
             }
         }
         if nobody && !self.is_expected(&Scope::Pool) {
-            self.count(Scope::Pool, &unit);
+            self.count(Scope::Pool, unit);
         }
     }
 

@@ -58,7 +58,8 @@ impl Units {
             (None, _) => false,
             (Some(_), None) => true,
             (Some(before), Some(after)) => {
-                before.slots().any(|slot| !after.has(slot)) || before.owners.iter().any(|owner| after.loses_owner(owner))
+                before.slots().any(|slot| !after.has(slot))
+                    || before.owners.iter().any(|owner| after.loses_owner(owner))
             }
         }
     }
@@ -112,7 +113,8 @@ impl Units {
         let owners: Box<[Owner]> =
             serves.into_iter().map(|((cluster, namespace), serves)| Owner { cluster, namespace, serves }).collect();
         let index = |owner: &Owner| {
-            let found = owners.binary_search_by(|it| (&it.cluster, &it.namespace).cmp(&(&owner.cluster, &owner.namespace)));
+            let found =
+                owners.binary_search_by(|it| (&it.cluster, &it.namespace).cmp(&(&owner.cluster, &owner.namespace)));
             u32::try_from(found.expect("every owner must be listed")).expect("owners of one host must fit 32 bits")
         };
         let mut parts: Vec<_> = parts.into_iter().map(|(slot, owner)| (slot, index(&owner))).collect();

@@ -11,13 +11,15 @@ use crate::id::HostKey;
 use crate::rules::{self, Rule};
 
 use super::summary::Next;
-use super::{Context, Summary, Trip, Units, judge};
+use super::{Context, Scope, Split, Summary, Trip, Units, apply, judge};
 
 /// How long a withdrawal counts, in milliseconds: 10 minutes, in which somebody notices and reacts.
 pub const WINDOW_MS: u64 = 10 * 60 * 1_000;
 /// Withdrawals remembered for one pool. Those above the guard's limits are expected ones, such as the drain of a large
 /// cluster; with more of them the oldest are forgotten early.
 pub const WINDOW_LOSSES_MAX: usize = 200_000;
+/// Withdrawals remembered for one host. With more of them the oldest two become one that counts as long as the younger.
+pub const HOST_LOSSES_MAX: usize = 16;
 
 /// One pool's published summary, and the baseline against which the next one is judged.
 #[derive(Clone, Debug)]
@@ -25,18 +27,23 @@ pub struct Window {
     published: Summary,
     /// `published` and everything in `losses`.
     baseline: Summary,
-    /// What hosts were before they lost something, by host and in the order of time.
-    losses: BTreeMap<HostKey, VecDeque<Arc<Units>>>,
-    /// When, oldest first; one for each of `losses`.
-    times: VecDeque<(u64, HostKey)>,
+    /// What hosts were before they lost something, and when they did, oldest first.
+    losses: BTreeMap<HostKey, VecDeque<(u64, Arc<Units>)>>,
+    /// The times of `losses`: one for each.
+    times: BTreeSet<(u64, HostKey)>,
+    losses_max: usize,
     now_ms: u64,
 }
 
 impl Window {
     /// Begins with what is published, or with an edge's last good configuration.
     pub fn new(published: Summary) -> Self {
-        let baseline = published.clone();
-        Self { published, baseline, losses: BTreeMap::new(), times: VecDeque::new(), now_ms: 0 }
+        Self::bounded(published, WINDOW_LOSSES_MAX)
+    }
+
+    pub(crate) fn bounded(published: Summary, losses_max: usize) -> Self {
+        let (baseline, losses, times) = (published.clone(), BTreeMap::new(), BTreeSet::new());
+        Self { published, baseline, losses, times, losses_max, now_ms: 0 }
     }
 
     pub fn published(&self) -> &Summary {
@@ -73,12 +80,7 @@ impl Window {
 
     /// What [`super::guard`] says about the baseline and the published hosts with `changes`, without looking at hosts
     /// that stay as they are. Changes that withdraw nothing never trip, whatever happened before.
-    pub fn judge(
-        &mut self,
-        now_ms: u64,
-        changes: &BTreeMap<HostKey, Option<Units>>,
-        context: &Context,
-    ) -> Vec<Trip> {
+    pub fn judge(&mut self, now_ms: u64, changes: &BTreeMap<HostKey, Option<Units>>, context: &Context) -> Vec<Trip> {
         self.forget(now_ms);
         if !changes.iter().any(|(host, after)| Units::loses(self.published.get(host), after.as_ref())) {
             return Vec::new();
@@ -87,12 +89,55 @@ impl Window {
         judge(&self.baseline, &Next::new(&self.published, changes), differing.into_iter(), context)
     }
 
-    fn remember(&mut self, host: &HostKey, before: Arc<Units>) {
-        if rules::on(Rule::WindowRemembers) {
-            self.losses.entry(host.clone()).or_default().push_back(before);
-            self.times.push_back((self.now_ms, host.clone()));
+    /// Judges `changes` and tells apart what may be published. What is held may have made up for what flows, so the rest
+    /// is judged again until it passes. Every trip is named once, with all its hosts.
+    pub fn review<T>(
+        &mut self,
+        now_ms: u64,
+        changes: BTreeMap<HostKey, Option<T>>,
+        context: &Context,
+        units: impl Fn(&T) -> Units,
+    ) -> (Vec<Trip>, Split<T>) {
+        let mut tripped: BTreeMap<Scope, Trip> = BTreeMap::new();
+        let mut split = Split { flow: changes, held: BTreeMap::new() };
+        loop {
+            let proposed =
+                split.flow.iter().map(|(host, change)| (host.clone(), change.as_ref().map(&units))).collect();
+            let trips = self.judge(now_ms, &proposed, context);
+            let Split { flow, mut held } = apply(&trips, &self.published, split.flow, &units);
+            split.flow = flow;
+            for trip in trips {
+                let known = tripped.entry(trip.scope.clone()).or_insert_with(|| trip.clone());
+                known.hosts.extend(trip.hosts);
+                known.count = known.hosts.len();
+            }
+            if held.is_empty() {
+                return (tripped.into_values().collect(), split);
+            }
+            split.held.append(&mut held);
         }
-        if self.times.len() > WINDOW_LOSSES_MAX {
+    }
+
+    fn remember(&mut self, host: &HostKey, before: Arc<Units>) {
+        if !rules::on(Rule::WindowRemembers) {
+            return self.rebase(host);
+        }
+        let losses = self.losses.entry(host.clone()).or_default();
+        match losses.back_mut().filter(|(at, _)| *at == self.now_ms) {
+            Some((_, units)) => *units = Arc::new(units.union(&before)),
+            None => {
+                losses.push_back((self.now_ms, before));
+                self.times.insert((self.now_ms, host.clone()));
+            }
+        }
+        if losses.len() > HOST_LOSSES_MAX
+            && let Some((at, oldest)) = losses.pop_front()
+            && let Some((_, next)) = losses.front_mut()
+        {
+            *next = Arc::new(next.union(&oldest));
+            self.times.remove(&(at, host.clone()));
+        }
+        if self.times.len() > self.losses_max {
             self.forget_oldest();
         }
         self.rebase(host);
@@ -101,13 +146,13 @@ impl Window {
     /// Lets go of what is older than the window.
     fn forget(&mut self, now_ms: u64) {
         self.now_ms = self.now_ms.max(now_ms);
-        while self.times.front().is_some_and(|(at, _)| at + WINDOW_MS <= self.now_ms) {
+        while self.times.first().is_some_and(|(at, _)| at + WINDOW_MS <= self.now_ms) {
             self.forget_oldest();
         }
     }
 
     fn forget_oldest(&mut self) {
-        let Some((_, host)) = self.times.pop_front() else { return };
+        let Some((_, host)) = self.times.pop_first() else { return };
         if let Some(losses) = self.losses.get_mut(&host) {
             losses.pop_front();
             if losses.is_empty() {
@@ -120,7 +165,7 @@ impl Window {
     /// Brings one host of the baseline up to date.
     fn rebase(&mut self, host: &HostKey) {
         let published = self.published.shared(host).cloned();
-        let past = self.losses.get(host).into_iter().flatten().cloned();
+        let past = self.losses.get(host).into_iter().flatten().map(|(_, units)| units.clone());
         let whole = published.into_iter().chain(past).reduce(|whole, part| Arc::new(whole.union(&part)));
         self.baseline.set(host, whole);
     }

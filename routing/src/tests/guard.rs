@@ -6,7 +6,9 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use serde::Deserialize;
 
-use crate::guard::{Context, Scope, Split, Summary, Trip, Unit, Units, WINDOW_MS, Why, Window, apply, guard};
+use crate::guard::{
+    Context, HOST_LOSSES_MAX, Scope, Split, Summary, Trip, Unit, Units, WINDOW_MS, Why, Window, apply, guard,
+};
 use crate::id::{BackendId, HostKey, ObjectName, PoolName, PortRef};
 use crate::table::{Host, PathMatch, Route, RouteBackend, Target};
 
@@ -16,7 +18,8 @@ use super::world::{POOL, words};
 /// `cluster/namespace`, and whether it leads to a backend.
 type Owner = (&'static str, &'static str, bool);
 /// Hosts, their paths, and who has a part in each.
-type Spec = BTreeMap<String, BTreeMap<String, BTreeSet<(String, String, bool)>>>;
+type Spec = BTreeMap<String, Paths>;
+type Paths = BTreeMap<String, BTreeSet<(String, String, bool)>>;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -111,7 +114,7 @@ fn describe(trip: &Trip) -> String {
     format!("{scope} {why} {count} of {of} limit {limit}")
 }
 
-fn host(name: &str, paths: &BTreeMap<String, BTreeSet<(String, String, bool)>>) -> Host {
+fn host(name: &str, paths: &Paths) -> Host {
     let part = |(cluster, namespace, serves): &(String, String, bool)| {
         let ingress = ObjectName::new(namespace.as_str(), "web");
         let id = BackendId { cluster: cluster.as_str().into(), service: ingress.clone(), port: PortRef::Number(80) };
@@ -143,15 +146,18 @@ fn changes(published: &Summary, next: &Spec) -> BTreeMap<HostKey, Option<Units>>
     all.into_iter().filter(|(host, units)| published.get(host) != units.as_ref()).collect()
 }
 
-/// Judges, and holds [`Window::judge`] against [`guard`].
+/// Reviews, and holds [`Window::judge`] against [`guard`].
 fn propose(window: &mut Window, now_ms: u64, next: &Spec, context: &Context) -> (Vec<Trip>, Split<Units>) {
     let changes = changes(window.published(), next);
     let withdraws = changes.iter().any(|(host, after)| Units::loses(window.published().get(host), after.as_ref()));
     let trips = window.judge(now_ms, &changes, context);
     let whole = if withdraws { guard(window.baseline(now_ms), &summary(next), context) } else { Vec::new() };
     assert_eq!(trips, whole, "in proportion to what changed, or to everything");
-    let split = apply(&trips, window.published(), changes, Units::clone);
-    (trips, split)
+    let first = apply(&trips, window.published(), changes.clone(), Units::clone);
+    let (reviewed, split) = window.review(now_ms, changes, context, Units::clone);
+    assert!(first.held.keys().all(|host| split.held.contains_key(host)), "what is held stays held");
+    assert!(trips.iter().all(|trip| reviewed.iter().any(|it| it.scope == trip.scope)), "what trips is named");
+    (reviewed, split)
 }
 
 fn publish(window: &mut Window, now_ms: u64, split: Split<Units>) {
@@ -173,16 +179,19 @@ fn a_trip_reads_as_a_sentence() {
     let context = parse_context("inferred:b");
     let trips = guard(&summary(&parse(before)), &summary(&parse(after)), &context);
     let lines: Vec<_> = trips.iter().map(ToString::to_string).collect();
+    let hosts = "h1 (the host); h10 (prefix /api); h11 (prefix /api); h12 (prefix /api); and 17 more";
+    let above = "would lose hosts, routes or last backends on 22 of 31 hosts within 10 minutes, more than";
+    let emptied = "would be left with none of 1 hosts, by objects that a list lacked and that nobody saw being deleted";
     assert_eq!(
         lines,
         [
-            "pool public would lose routes or backends of 22 of 31 hosts within 10 minutes, more than 20: \
-             g1 (default, last backend of cluster b); h1 (the host); h10 (prefix /api); h11 (prefix /api); \
-             h12 (prefix /api); and 17 more",
-            "cluster a would lose routes or backends of 22 of 31 hosts within 10 minutes, more than 9: \
-             g1 (default); h1 (the host); h10 (prefix /api); h11 (prefix /api); h12 (prefix /api); and 17 more",
-            "cluster b in pool public",
-            "",
+            format!("pool public {above} 20: g1 (default, last backend of cluster b); {hosts}"),
+            format!("cluster a in pool public {above} 9: g1 (default); {hosts}"),
+            format!("cluster b in pool public {emptied}: g1 (last backend of cluster b)"),
+            format!("namespace shop of cluster a in pool public {above} 9: g1 (default); {hosts}"),
+            format!(
+                "namespace pay of cluster b in pool public {emptied}: g1 (last backend of namespace pay of cluster b)"
+            ),
         ]
     );
 }
@@ -237,24 +246,48 @@ fn a_withdrawal_of_an_earlier_process_is_recalled() {
 }
 
 #[test]
-fn a_window_is_bounded_and_time_never_goes_back() {
+fn time_never_goes_back() {
     let one = parse("h 1-1 / a/shop");
     let (name, units) = (hosts(&one)[0].name.clone(), Units::of(&hosts(&one)[0]));
     let mut window = Window::new(summary(&one));
     window.publish(WINDOW_MS, &name, None);
     assert_eq!(window.baseline(0).len(), 1, "an earlier time forgets nothing");
-    window.publish(0, &name, Some(units.clone()));
+    window.publish(WINDOW_MS + 5, &name, Some(units));
     window.publish(0, &name, None);
-    assert_eq!(window.baseline(2 * WINDOW_MS - 1).len(), 1, "what happened before now happened now");
-    assert_eq!(window.baseline(2 * WINDOW_MS).len(), 0);
-    for _ in 0..=crate::guard::WINDOW_LOSSES_MAX {
-        window.publish(0, &name, Some(units.clone()));
-        window.publish(0, &name, None);
+    assert_eq!(window.baseline(2 * WINDOW_MS + 4).len(), 1, "what happened before now happened now");
+    assert_eq!(window.baseline(2 * WINDOW_MS + 5).len(), 0);
+}
+
+#[test]
+fn a_full_window_forgets_the_oldest_first() {
+    let spec = parse("h 1-9 / a/shop");
+    let mut window = Window::bounded(summary(&spec), 5);
+    let gone = hosts(&spec);
+    for (at, lost) in gone.iter().enumerate() {
+        window.publish(at as u64, &lost.name, None);
     }
-    let other = parse("g 1-1 / a/shop");
-    assert_eq!(window.baseline(0).len(), 1);
-    assert_eq!(window.published(), &Summary::new(PoolName::from(POOL)));
-    assert!(!changes(window.published(), &other).is_empty());
+    let kept: Vec<_> = window.baseline(9).hosts().cloned().collect();
+    assert_eq!(kept, gone[4..].iter().map(|host| host.name.clone()).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_host_that_changes_often_is_remembered_whole() {
+    let name = HostKey::Exact("h1".into());
+    let routes = |count: usize| {
+        let text: Vec<_> = (0..count).map(|index| format!("h 1-1 /{index} a/shop")).collect();
+        parse(&text.join("\n"))
+    };
+    let most = 2 * HOST_LOSSES_MAX;
+    let mut window = Window::new(summary(&routes(most)));
+    for (at, count) in (1..most).rev().enumerate() {
+        let fewer = hosts(&routes(count)).remove(0);
+        window.publish(at as u64, &name, Some(Units::of(&fewer)));
+    }
+    assert_eq!(*window.baseline(WINDOW_MS - 1), summary(&routes(most)));
+    // The oldest withdrawals count as long as the oldest that is kept apart.
+    let apart = (most - HOST_LOSSES_MAX) as u64 - 1;
+    assert_eq!(*window.baseline(WINDOW_MS + apart - 1), summary(&routes(most)));
+    assert_eq!(*window.baseline(WINDOW_MS + apart), summary(&routes(HOST_LOSSES_MAX)));
 }
 
 /// What a scope loses, from the rules alone: hosts, by looking at every part.
@@ -271,7 +304,7 @@ fn naive(before: &Spec, after: &Spec, context: &Context, scope: &Scope) -> BTree
         !scopes.iter().any(|scope| context.expected.contains(scope))
     };
     let empty = BTreeMap::new();
-    let loses = |(name, paths): &(&String, &BTreeMap<String, BTreeSet<(String, String, bool)>>)| {
+    let loses = |(name, paths): &(&String, &Paths)| {
         let left = after.get(*name).unwrap_or(&empty);
         let route_left = paths.iter().any(|(path, owners)| {
             !left.contains_key(path) && owners.iter().any(|owner| of_scope(owner) && unexpected(owner))
@@ -280,10 +313,10 @@ fn naive(before: &Spec, after: &Spec, context: &Context, scope: &Scope) -> BTree
             Scope::Namespace(..) => (&a.0, &a.1) == (&b.0, &b.1),
             Scope::Pool | Scope::Cluster(_) => a.0 == b.0,
         };
-        let standing = |of: &(String, String, bool), in_paths: &BTreeMap<String, BTreeSet<(String, String, bool)>>| {
+        let standing = |of: &(String, String, bool), in_paths: &Paths| {
             in_paths.values().flatten().filter(|owner| same(owner, of)).map(|owner| owner.2).max()
         };
-        let own = |of: &(String, String, bool), in_paths: &BTreeMap<String, BTreeSet<(String, String, bool)>>| {
+        let own = |of: &(String, String, bool), in_paths: &Paths| {
             let owners = in_paths.values().flatten().filter(|owner| (&owner.0, &owner.1) == (&of.0, &of.1));
             owners.map(|owner| owner.2).max()
         };
@@ -309,7 +342,8 @@ fn naive_total(spec: &Spec, scope: &Scope) -> usize {
 
 fn naive_scopes() -> Vec<Scope> {
     let clusters = ["a", "b", "c"];
-    let namespaces = clusters.iter().flat_map(|cluster| ["x", "y"].map(|it| Scope::Namespace((*cluster).into(), it.into())));
+    let namespaces =
+        clusters.iter().flat_map(|cluster| ["x", "y"].map(|it| Scope::Namespace((*cluster).into(), it.into())));
     let clusters = clusters.iter().map(|cluster| Scope::Cluster((*cluster).into()));
     [Scope::Pool].into_iter().chain(clusters).chain(namespaces).collect()
 }
@@ -321,9 +355,10 @@ fn naive_trips(before: &Spec, after: &Spec, context: &Context) -> Vec<(Scope, Wh
         let (least, percent) = if scope == Scope::Pool { (20, 5) } else { (5, 30) };
         let inferred = match scope.cluster() {
             Some(cluster) => context.inferred.contains(cluster),
-            None => context.inferred.iter().any(|cluster| {
-                !naive(before, after, context, &Scope::Cluster(cluster.clone())).is_empty()
-            }),
+            None => context
+                .inferred
+                .iter()
+                .any(|cluster| !naive(before, after, context, &Scope::Cluster(cluster.clone())).is_empty()),
         };
         let why = if !lost.is_empty() && inferred && naive_total(after, &scope) == 0 {
             Why::Emptied

@@ -51,9 +51,8 @@ fn check_case(case: &Case) -> Vec<String> {
 }
 
 fn inputs(given: &str, weights: &BTreeMap<ClusterId, u32>, members: &str) -> Inputs {
-    let weighted = |(id, weight): (&ClusterId, &u32)| {
-        (id.clone(), ClusterPolicy { weight: *weight, ..ClusterPolicy::default() })
-    };
+    let weighted =
+        |(id, weight): (&ClusterId, &u32)| (id.clone(), ClusterPolicy { weight: *weight, ..ClusterPolicy::default() });
     let policy = Policy { clusters: weights.iter().map(weighted).collect(), ..world::policy() };
     let mut inputs = world::inputs(policy, &world::parse(given));
     for line in members.lines() {
@@ -123,8 +122,8 @@ fn a_change_of_standing_marks_what_the_cluster_declares() {
 fn a_joining_cluster_shows_its_problems_and_a_removed_one_none() {
     let given = "
 a shop/web age=1
-  h.ex.com  Prefix  /   !web
   h.ex.com  Prefix  /x  web
+  h.ex.com  Prefix  /s  !gone
   bad_host  Prefix  /   web
 a shop/late age=2
   h.ex.com  Prefix  /x  web

@@ -13,6 +13,7 @@ use crate::diff::{Change, diff};
 use crate::id::{ClusterId, HostKey, Kind, ObjectKey, ObjectName, PoolName, PortRef};
 use crate::inputs::{Dirty, Inputs};
 use crate::lookup::{HostMatcher, request_host, request_path};
+use crate::membership::{Lifecycle, Liveness, Membership};
 use crate::object::{Ingress, IngressBackend, IngressPath, IngressRule, Meta, Object, PathType};
 use crate::policy::{CONTROLLER_NAME, ClusterPolicy, Policy};
 use crate::table::{Host, PathMatch, Route, RouteBackend, Table, Target};
@@ -152,6 +153,25 @@ enum Step {
     Delete(ClusterId, Object),
     RemoveCluster(ClusterId),
     SetPolicy(Policy),
+    SetMembership(ClusterId, Membership),
+}
+
+fn membership() -> impl Strategy<Value = Membership> {
+    let parts = (select(Lifecycle::ALL.to_vec()), 0..=100_u8, select(Liveness::ALL.to_vec()));
+    let any = parts.prop_map(|(lifecycle, percent, liveness)| Membership { lifecycle, percent, liveness });
+    // Staleness matters most where it is all that differs.
+    let expired = Membership { liveness: Liveness::Expired, ..Membership::default() };
+    prop_oneof![2 => any, 1 => Just(Membership::default()), 1 => Just(expired)]
+}
+
+fn memberships() -> impl Strategy<Value = Vec<(ClusterId, Membership)>> {
+    prop::collection::vec((cluster(), membership()), 0..4)
+}
+
+fn stand(inputs: &mut Inputs, memberships: &[(ClusterId, Membership)]) {
+    for (cluster, membership) in memberships {
+        inputs.set_membership(cluster, *membership);
+    }
 }
 
 fn policies() -> impl Strategy<Value = Policy> {
@@ -175,6 +195,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (cluster(), object()).prop_map(|(cluster, object)| Step::Delete(cluster, object)),
         1 => cluster().prop_map(Step::RemoveCluster),
         1 => policies().prop_map(Step::SetPolicy),
+        3 => (cluster(), membership()).prop_map(|(cluster, it)| Step::SetMembership(cluster, it)),
     ]
 }
 
@@ -184,14 +205,17 @@ fn take(inputs: &mut Inputs, step: &Step) -> Dirty {
         Step::Delete(cluster, object) => inputs.apply(cluster, &object.key(), None),
         Step::RemoveCluster(cluster) => inputs.remove_cluster(cluster),
         Step::SetPolicy(policy) => inputs.set_policy(policy.clone()),
+        Step::SetMembership(cluster, membership) => inputs.set_membership(cluster, *membership),
     }
 }
 
-/// The same objects and policy, applied once each.
+/// The same objects, policy and memberships, applied once each.
 fn afresh(inputs: &Inputs) -> Inputs {
     let objects: Objects =
         inputs.clusters().flat_map(|id| inputs.objects(id).map(|object| (id.clone(), object))).collect();
-    world::inputs(inputs.policy().clone(), &objects)
+    let mut fresh = world::inputs(inputs.policy().clone(), &objects);
+    stand(&mut fresh, &CLUSTERS.map(|id| (ClusterId::from(id), inputs.membership(&ClusterId::from(id)))));
+    fresh
 }
 
 /// What a controller keeps: results by what they are about, and only the dirty ones computed again.
@@ -335,8 +359,9 @@ proptest! {
     }
 
     #[test]
-    fn nothing_violates_an_invariant(objects in objects(), policy in policies()) {
-        let inputs = world::inputs(policy, &objects);
+    fn nothing_violates_an_invariant(objects in objects(), policy in policies(), memberships in memberships()) {
+        let mut inputs = world::inputs(policy, &objects);
+        stand(&mut inputs, &memberships);
         let violations = check(&inputs, &build(&inputs).table);
         prop_assert!(violations.is_empty(), "{:?}", violations);
     }
@@ -357,6 +382,68 @@ proptest! {
             let key = (pool.clone(), host.clone());
             prop_assert!(dirty.hosts.contains(&key));
             prop_assert_eq!(parts_of_others(&before, &key, &cluster), parts_of_others(&after, &key, &cluster));
+        }
+    }
+
+    #[test]
+    fn a_cluster_that_changes_its_standing_touches_only_what_it_declares(
+        objects in objects(), memberships in memberships(), cluster in cluster(), to in membership(),
+    ) {
+        let mut inputs = world::inputs(world::policy(), &objects);
+        stand(&mut inputs, &memberships);
+        let (declared, before) = (hosts_of(&inputs, &cluster), build(&inputs).table);
+        let dirty = inputs.set_membership(&cluster, to);
+        let after = build(&inputs).table;
+        prop_assert!(dirty.hosts.is_subset(&declared));
+        prop_assert!(dirty.backends.iter().all(|id| id.cluster == cluster));
+        prop_assert!(dirty.ingresses.iter().all(|(id, _)| *id == cluster));
+        let fresh = |parts: Vec<(Option<PathMatch>, Vec<RouteBackend>)>| -> Vec<_> {
+            // Whether an expired cluster yields depends on the others (rule D-5); nothing else of it does.
+            let weightless = |mut part: RouteBackend| {
+                if inputs.membership(&part.cluster).liveness == Liveness::Expired {
+                    part.weight = 0;
+                }
+                part
+            };
+            parts.into_iter().map(|(path, set)| (path, set.into_iter().map(weightless).collect::<Vec<_>>())).collect()
+        };
+        for (pool, host) in diff(&before, &after).iter().filter_map(host_of) {
+            let key = (pool.clone(), host.clone());
+            prop_assert!(dirty.hosts.contains(&key));
+            let (was, is) = (parts_of_others(&before, &key, &cluster), parts_of_others(&after, &key, &cluster));
+            prop_assert_eq!(fresh(was), fresh(is));
+        }
+    }
+
+    #[test]
+    fn clusters_out_of_the_table_change_no_answer(objects in objects(), memberships in memberships()) {
+        let mut inputs = world::inputs(world::policy(), &objects);
+        stand(&mut inputs, &memberships);
+        let is_out = |id: &ClusterId| !inputs.membership(id).lifecycle.is_in_table();
+        let seen: Objects = objects.iter().filter(|(id, _)| !is_out(id)).cloned().collect();
+        let mut others = world::inputs(world::policy(), &seen);
+        stand(&mut others, &memberships);
+        prop_assert_eq!(build(&inputs).table, build(&others).table);
+    }
+
+    #[test]
+    fn staleness_never_takes_the_last_backend(objects in objects(), memberships in memberships()) {
+        let mut inputs = world::inputs(world::policy(), &objects);
+        let fresh = |(id, it): (ClusterId, Membership)| (id, Membership { liveness: Liveness::Fresh, ..it });
+        stand(&mut inputs, &memberships.iter().cloned().map(fresh).collect::<Vec<_>>());
+        let before = build(&inputs).table;
+        stand(&mut inputs, &memberships);
+        let after = build(&inputs).table;
+        prop_assert!(before.hosts.keys().eq(after.hosts.keys()));
+        let sets = |host: &Host| -> Vec<Vec<RouteBackend>> {
+            host.routes.iter().map(|route| route.backends.clone()).chain([host.default.clone()]).collect()
+        };
+        let serves = |part: &RouteBackend| part.weight > 0 && matches!(part.target, Target::Backend(_));
+        for (was, is) in before.hosts.values().zip(after.hosts.values()) {
+            for (was, is) in sets(was).into_iter().zip(sets(is)) {
+                prop_assert_eq!(was.iter().any(serves), is.iter().any(serves));
+                prop_assert!(was.iter().zip(&is).all(|(was, is)| was.target == is.target && is.weight <= was.weight));
+            }
         }
     }
 
