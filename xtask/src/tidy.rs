@@ -110,6 +110,25 @@ fn links_in_documents_lead_somewhere() {
     assert!(dead.is_empty(), "{dead:#?}");
 }
 
+/// Every test that the table of failures names exists, and is a test.
+#[test]
+fn failure_semantics_name_real_tests() {
+    let document = root().join("docs/failure-semantics.md");
+    let text = std::fs::read_to_string(document).expect("a readable document");
+    let named =
+        text.split('`').skip(1).step_by(2).filter_map(|code| code.split_once("::")).filter(|(_, test)| *test != "test");
+    let mut missing = Vec::new();
+    let mut count = 0;
+    for (file, test) in named {
+        count += 1;
+        let source = std::fs::read_to_string(root().join(format!("e2e/tests/{file}.rs"))).unwrap_or_default();
+        if !source.contains(&format!("fn {test}()")) {
+            missing.push(format!("{file}::{test}"));
+        }
+    }
+    assert!(count > 0 && missing.is_empty(), "of {count} tests named, these do not exist: {missing:#?}");
+}
+
 /// Per workspace package: the names of its normal and build dependencies.
 fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
     let output = cargo(&["metadata", "--no-deps", "--format-version", "1"]).output().expect("cargo metadata");
