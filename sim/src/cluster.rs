@@ -122,7 +122,7 @@ impl Cluster {
     /// after it was written.
     pub fn may_have_ended(&self, key: &ObjectKey, digest: Digest) -> bool {
         let Some(written) = self.written_at.get(&(key.clone(), digest)) else { return false };
-        let absent = self.absent_at.get(key).is_some_and(|absent| absent > written);
+        let absent = self.absent_at.get(key).is_some_and(|absent| absent >= written);
         absent || self.class_absent_at.is_some_and(|absent| absent > *written)
     }
 

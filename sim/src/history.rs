@@ -124,11 +124,10 @@ impl Simulation {
         }
     }
 
-    /// Every fault ends, every process runs.
+    /// Every fault ends, every process runs. Pauses run out.
     pub fn heal(&mut self) {
         self.fault("everything heals", format_args!(""));
         self.network.heal();
-        self.paused.clear();
         self.database_away = false;
         self.database_slow = false;
         for index in 0..self.clusters.len() {

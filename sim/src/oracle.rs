@@ -177,13 +177,15 @@ impl Simulation {
 
     /// Who is not at rest, and why.
     pub fn restless(&self) -> Option<String> {
+        let paused = self.paused.iter().filter(|(_, resumes)| **resumes > self.now);
+        let paused = paused.map(|(node, _)| format!("{node:?} is paused"));
         let agents = self.agents.iter().filter_map(|it| Some(format!("{} {}", it.name(), it.restless()?)));
         let edges = self.edges.iter().filter_map(|it| Some(format!("edge {} {}", it.name, it.restless()?)));
         let replicas = self.replicas.iter().enumerate().filter_map(|(index, it)| {
             let is_resting = it.is_up() && it.writer().is_idle();
             (!is_resting).then(|| format!("controller {index} is down or has something to store"))
         });
-        agents.chain(edges).chain(replicas).next()
+        paused.chain(agents).chain(edges).chain(replicas).next()
     }
 
     /// Links in use, for histories that cut them.

@@ -7,7 +7,7 @@ use roadstead_controller::store::Batch;
 
 use crate::agenda::Event;
 use crate::database::Committed;
-use crate::simulation::{OrphanTiming, Simulation};
+use crate::simulation::{Orphaned, Simulation};
 
 #[derive(Default)]
 pub struct Orphans {
@@ -51,10 +51,14 @@ impl Simulation {
         let taken_over =
             orphan.batch.clusters.iter().all(|(cluster, part)| self.database.epoch(cluster) > part.epoch);
         let is_decided = !orphan.is_late || taken_over;
-        if self.database_away || (!is_decided && self.options.orphans == OrphanTiming::Decided) {
+        let is_tame = self.options.orphaned == Orphaned::Tame;
+        if self.database_away || (!is_decided && is_tame) {
             return self.plan(400, Event::Orphan(number));
         }
-        let Some(orphan) = self.orphans.waiting.remove(&number) else { return };
+        let Some(mut orphan) = self.orphans.waiting.remove(&number) else { return };
+        if is_tame && orphan.is_late {
+            orphan.batch.revisions.clear();
+        }
         let committed = self.database.commit(&orphan.batch, self.fence());
         self.note(format_args!("the database commits an orphaned transaction, fenced: {:?}", committed.fenced));
         self.active_at = self.now;

@@ -38,22 +38,23 @@ pub struct Options {
     pub broken: Option<Broken>,
     pub replicas: usize,
     /// Faults that are not among those every history has.
-    pub orphans: OrphanTiming,
+    pub orphaned: Orphaned,
 }
 
-/// When a transaction of a dead controller reaches the database.
+/// What a transaction of a dead controller may do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum OrphanTiming {
-    /// Before the next controller has loaded, or after it took over.
+pub enum Orphaned {
+    /// It reaches the database before the next controller has loaded, or after that one took over. Then it writes
+    /// objects only.
     #[default]
-    Decided,
-    /// Also in between.
-    Anytime,
+    Tame,
+    /// Anything, at any time.
+    Wild,
 }
 
 impl Options {
     pub fn new(seed: u64) -> Self {
-        Self { seed, steps: 100, keep: Keep::Last, broken: None, replicas: 1, orphans: OrphanTiming::Decided }
+        Self { seed, steps: 100, keep: Keep::Last, broken: None, replicas: 1, orphaned: Orphaned::Tame }
     }
 }
 
