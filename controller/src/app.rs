@@ -22,6 +22,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::admin::token::Token;
 pub use crate::app::args::{Command, ServeArgs};
 use crate::observe::metrics::Metrics;
 use crate::policy::follow;
@@ -29,7 +30,7 @@ use crate::serve::core_task::{Command as CoreCommand, CoreTask, INBOX_MAX};
 use crate::serve::streams::Streams;
 use crate::store::queue::Queue;
 use crate::store::writer::Writer;
-use crate::{ca, serve};
+use crate::{admin, ca, serve};
 
 mod args;
 mod start;
@@ -62,6 +63,8 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         policy_poll_seconds,
         grpc_listen,
         observe_listen,
+        api_listen,
+        api_token_file,
         tls_cert,
         tls_key,
         tls_ca,
@@ -69,12 +72,22 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     } = args;
     let tls = TlsFiles { certificate: tls_cert, key: tls_key, authority: tls_ca };
     let server = serve::builder(&start::tls_material(&tls)?)?;
+    admin::check_address(api_listen)?;
+    let token = api_token_file.as_deref().map(Token::from_file).transpose()?;
     let stop = stop::on_signal().context("install signal handlers")?;
     let (metrics, readiness, mut tasks) = (Metrics::default(), Readiness::new(), JoinSet::new());
     let (inbox, commands) = mpsc::channel(INBOX_MAX);
     readiness.set("start", Err("connecting to the database (--database-url)".to_owned()));
     let listener = observe::bind("--observe-listen", observe_listen).await?;
     tasks.spawn(observing(listener, &metrics, &readiness, inbox.clone(), stop.clone()));
+
+    if let Some(token) = token {
+        let listener = observe::bind("--api-listen", api_listen).await?;
+        let serving = admin::serve(listener, token, inbox.clone(), stop.clone());
+        tasks.spawn(async { serving.await.map_err(anyhow::Error::from) });
+    } else {
+        tracing::info!("The admin API is off; --api-token-file FILE turns it on");
+    }
 
     let wait = Duration::from_secs(database_wait_seconds);
     let store = tokio::select! {

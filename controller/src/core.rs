@@ -12,6 +12,9 @@ use roadstead_routing::inputs::Dirty;
 use crate::compute::compute;
 use crate::core::message::{Input, Output};
 use crate::core::turn::Turn;
+use crate::guard::Guard;
+use crate::guard::decide::{Decided, Decision, Refused};
+use crate::guard::kept::Kept;
 use crate::ingest::Ingest;
 use crate::observe::metrics::Metrics;
 use crate::policy::{AcceptedPolicy, Problem, follow};
@@ -24,9 +27,6 @@ use crate::world::{Limits, World};
 
 pub mod message;
 pub mod turn;
-
-/// Turns are at most so far apart while peers are listened to.
-pub const LISTENING_STEP_MS_MAX: u64 = 1_000;
 
 pub struct Core {
     pub(crate) turn: Turn,
@@ -49,12 +49,23 @@ pub struct Start {
 }
 
 impl Core {
-    /// Loads the world, computes everything and checks it. The outputs are revisions for the store.
+    /// [`Self::start_guarded`] with the guard switched off: for models that ask only whether the newest truth arrives.
     pub fn start(start: Start) -> (Self, Vec<Output>) {
+        Self::begin(start, None)
+    }
+
+    /// Loads the world, computes everything and checks it. What differs from what was published last passes the guard.
+    /// The outputs are for the store.
+    pub fn start_guarded(start: Start, kept: Kept) -> (Self, Vec<Output>) {
+        Self::begin(start, Some(kept))
+    }
+
+    fn begin(start: Start, kept: Option<Kept>) -> (Self, Vec<Output>) {
         let Start { now_ms, policy, policy_problem, mut loaded, limits, metrics } = start;
         let turn = Turn {
             now_ms,
             listening_ms: 0,
+            listened_at_ms: now_ms,
             world_id: loaded.world,
             world: World::new(policy.policy.clone(), limits),
             policy,
@@ -64,6 +75,7 @@ impl Core {
             cause: Cause::Start,
             moved: Default::default(),
             welcomed: Default::default(),
+            inferred: Default::default(),
             out: Vec::new(),
         };
         let mut core = Self {
@@ -83,7 +95,7 @@ impl Core {
         core.turn.dirty.merge(dirty);
         let mut computed = compute(&mut core.turn);
         let ingresses = std::mem::take(&mut computed.ingresses);
-        core.publish.start(computed, published, &mut core.turn);
+        core.publish.start(computed, &published, kept, &mut core.turn);
         core.check();
         core.status.flush(ingresses, &core.ingest, &mut core.publish, &mut core.turn);
         core.turn.cause = Cause::Objects;
@@ -93,14 +105,24 @@ impl Core {
 
     /// One turn. `now_ms` counts from the Unix epoch; a clock that was set back is taken as standing still.
     pub fn handle(&mut self, now_ms: u64, inputs: impl IntoIterator<Item = Input>) -> Vec<Output> {
-        let passed_ms = now_ms.saturating_sub(self.turn.now_ms);
-        self.turn.now_ms += passed_ms;
-        self.turn.listening_ms += passed_ms.min(LISTENING_STEP_MS_MAX);
+        self.turn.now_ms = self.turn.now_ms.max(now_ms);
         for input in inputs {
             self.take(input);
         }
         self.settle();
         std::mem::take(&mut self.turn.out)
+    }
+
+    /// A person's decision. What it lets go is published in the next turn, which should follow at once.
+    ///
+    /// # Errors
+    /// What is wrong with it; nothing has changed then.
+    pub fn decide(&mut self, decision: Decision) -> Result<Decided, Refused> {
+        self.publish.guard_mut().decide(decision, &mut self.turn)
+    }
+
+    pub fn guard(&self) -> &Guard {
+        self.publish.guard()
     }
 
     pub fn world(&self) -> &World {
@@ -128,8 +150,14 @@ impl Core {
             Input::Policy(follow::Event::Accepted(policy)) => self.set_policy(policy),
             Input::Policy(follow::Event::Problem(problem)) => self.policy_problem = problem,
             Input::Tick => {
+                turn.listened();
                 self.ingest.tick(turn);
                 self.publish.tick(turn);
+            }
+            Input::Busy => {
+                turn.was_deaf();
+                self.ingest.beat(turn);
+                self.publish.beat(turn);
             }
         }
     }
@@ -143,6 +171,7 @@ impl Core {
         self.publish.flush(&self.ingest, turn);
         self.status.flush(ingresses, &self.ingest, &mut self.publish, turn);
         turn.moved.clear();
+        turn.world.forget_departed();
         turn.cause = Cause::Objects;
     }
 
@@ -185,6 +214,10 @@ impl Core {
     /// The first table is checked as a whole. Violations are for a person; serving goes on, because what is loaded is
     /// the best there is.
     fn check(&mut self) {
+        if self.guard().held().next().is_some() {
+            // What is held differs from what the objects say: that is what a Hold is.
+            return;
+        }
         let violations = check(self.turn.world.inputs(), &self.publish.table());
         self.turn.metrics.compute.violations.inc_by(violations.len() as u64);
         for violation in violations {

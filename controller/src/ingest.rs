@@ -188,18 +188,24 @@ impl Ingest {
         for stream in silent {
             self.end(stream, Close::Silent, turn);
         }
-        if turn.now_ms >= self.heartbeat_at_ms {
-            self.heartbeat_at_ms = turn.now_ms + HEARTBEAT_EVERY_MS;
-            self.heartbeat += 1;
-            for stream in self.streams.keys() {
-                turn.to_agent(*stream, Say::Heartbeat(wire::Heartbeat { seq: self.heartbeat }));
-            }
-        }
+        self.beat(turn);
         for (cluster, member) in &mut self.members {
             if member.identity_refused_ms.is_some_and(|at| turn.now_ms.saturating_sub(at) > IDENTITY_FINDING_MS) {
                 member.identity_refused_ms = None;
                 turn.findings.clear(&Source::Identity(cluster.clone()));
             }
+        }
+    }
+
+    /// Tells agents that this controller lives, if it is time.
+    pub fn beat(&mut self, turn: &mut Turn) {
+        if turn.now_ms < self.heartbeat_at_ms {
+            return;
+        }
+        self.heartbeat_at_ms = turn.now_ms + HEARTBEAT_EVERY_MS;
+        self.heartbeat += 1;
+        for stream in self.streams.keys() {
+            turn.to_agent(*stream, Say::Heartbeat(wire::Heartbeat { seq: self.heartbeat }));
         }
     }
 
@@ -270,6 +276,10 @@ impl Ingest {
             Some(holder) if same_agent => {
                 self.stand_by(stream, turn);
                 self.end(holder, Close::Replaced, turn);
+                // Another agent may have waited longer; then this one must know that it waits too.
+                if self.streams.get(&stream).is_some_and(|it| matches!(it.phase, Phase::Standby)) {
+                    turn.to_agent(stream, Say::Standby(wire::Standby {}));
+                }
             }
             Some(_) => {
                 self.stand_by(stream, turn);

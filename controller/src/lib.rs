@@ -1,9 +1,9 @@
 //! The controller: reads what agents report, works out one routing table, and programs the edges.
 //!
 //! Stages in path order, one module each: [`ingest`] (agent streams) → [`store`] (Postgres, written behind) → [`world`]
-//! (last known objects) → [`compute`] (calls the pure routing crate) → [`publish`] (edge streams) → [`status`] (back to
+//! (last known objects) → [`compute`] (calls the pure routing crate) → [`guard`] (what may go out) → [`publish`] (edge streams) → [`status`] (back to
 //! the clusters). [`core`] is all of these but the store as one synchronous state machine; [`serve`] connects it to
-//! gRPC, [`app`] wires everything.
+//! gRPC, [`admin`] to people, [`app`] wires everything.
 
 pub mod core;
 pub mod held;
@@ -14,9 +14,11 @@ pub mod store;
 pub mod world;
 
 pub mod compute;
+pub mod guard;
 pub mod publish;
 pub mod status;
 
+pub mod admin;
 pub mod app;
 pub mod ca;
 pub mod observe;

@@ -1,22 +1,27 @@
 //! What each pool serves, and getting it to the pool's edges.
 //!
-//! Computed resources → per pool: hosts, the backends they refer to, digests → per edge: the differences, in Updates.
+//! Computed resources → what the guard lets through → per pool: hosts, the backends they refer to, digests → per edge:
+//! the differences, in Updates.
 //! Every changed Host is also handed to the store as a revision; endpoints are not.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use prost::Message;
 use roadstead_proto::digest::Digest;
-use roadstead_proto::resource::host_to_wire;
+use roadstead_proto::resource::{backend_from_wire, backend_to_wire, host_from_wire, host_to_wire};
 use roadstead_proto::wire;
 use roadstead_proto::wire::config_message::Message as Say;
 use roadstead_proto::wire::edge_message::Message as Said;
+use roadstead_routing::guard::Units;
 use roadstead_routing::id::{BackendId, HostKey, PoolName};
 use roadstead_routing::table::{Backend, Host, Table};
 
 use crate::compute::{Computed, Resource, backends_of};
 use crate::core::message::{Close, EdgeId, Output, StreamId};
 use crate::core::turn::Turn;
+use crate::guard::kept::{Keep, Kept, Loss};
+use crate::guard::{Changes, Guard};
 use crate::ingest::{HEARTBEAT_EVERY_MS, HEARTBEAT_TIMEOUT_MS, Ingest};
 use crate::publish::pool::Pool;
 use crate::store::queue::Request;
@@ -36,6 +41,11 @@ pub struct Publish {
     pools: BTreeMap<PoolName, Pool>,
     backends: BTreeMap<BackendId, Resource<Backend>>,
     streams: BTreeMap<StreamId, EdgeId>,
+    guard: Guard,
+    /// Backends that the world no longer describes and that held hosts refer to, as they were last.
+    kept: BTreeSet<BackendId>,
+    /// The same, found in this turn.
+    orphans: BTreeSet<BackendId>,
     news: News,
     heartbeat: u64,
     heartbeat_at_ms: u64,
@@ -63,35 +73,66 @@ pub enum Reached {
 
 impl Publish {
     /// The first set, computed from what was loaded. `published` is what was published last; only differences are
-    /// written as revisions.
-    pub fn start(&mut self, computed: Computed, mut published: BTreeMap<(PoolName, HostKey), Digest>, turn: &mut Turn) {
+    /// written as revisions, and with `kept` they pass the guard first.
+    pub fn start(
+        &mut self,
+        computed: Computed,
+        published: &BTreeMap<(PoolName, HostKey), Digest>,
+        kept: Option<Kept>,
+        turn: &mut Turn,
+    ) {
+        let is_guarded = kept.is_some();
+        let Kept { holds, overrides, backends, published: mut bodies, losses } = kept.unwrap_or_default();
         for (id, resource) in computed.backends {
-            self.set_backend(id, resource);
+            self.set_backend(id, resource, turn);
         }
-        for ((pool, host), resource) in computed.hosts {
-            let was_published = published.remove(&(pool.clone(), host.clone()));
-            if was_published != resource.as_ref().map(|resource| resource.digest) {
-                push_revision(&pool, &host, resource.as_ref(), turn);
-            }
-            self.set_host(&pool, &host, resource);
+        self.recall_backends(backends);
+        let mut wanted = computed.hosts;
+        for key in published.keys() {
+            wanted.entry(key.clone()).or_default();
         }
-        for (pool, host) in published.into_keys() {
-            push_revision(&pool, &host, None, turn);
-        }
-    }
-
-    /// Takes over what was computed. Backends first, so that a host that appears finds them.
-    pub fn apply(&mut self, computed: Computed, turn: &mut Turn) {
-        for (id, resource) in computed.backends {
-            self.set_backend(id, resource);
-        }
-        for ((pool, host), resource) in computed.hosts {
-            let digest = resource.as_ref().map(|resource| resource.digest);
-            if self.pools.get(&pool).and_then(|it| it.host_digest(&host)) != digest {
+        let mut changes: BTreeMap<PoolName, Changes> = BTreeMap::new();
+        for (key, resource) in wanted {
+            let before = published.get(&key).copied();
+            let old = before.zip(bodies.remove(&key)).and_then(|(digest, body)| recalled(digest, &body));
+            let (pool, host) = key;
+            if before == resource.as_ref().map(|it| it.digest) {
+                self.set_host(&pool, &host, resource);
+            } else if let Some(old) = old {
+                self.set_host(&pool, &host, Some(old));
+                changes.entry(pool).or_default().insert(host, resource);
+            } else if is_guarded && before.is_none() {
+                changes.entry(pool).or_default().insert(host, resource);
+            } else {
+                // Without what it was nothing can be kept of it.
                 push_revision(&pool, &host, resource.as_ref(), turn);
                 self.set_host(&pool, &host, resource);
             }
         }
+        if is_guarded {
+            self.guard = Guard::resume(holds, overrides, losses.iter().filter_map(lost).collect(), &self.pools);
+        }
+        self.release(changes, turn);
+    }
+
+    /// Takes over what was computed, as far as the guard lets it. Backends first, so that a host that appears finds them.
+    pub fn apply(&mut self, computed: Computed, turn: &mut Turn) {
+        for (id, resource) in computed.backends {
+            self.set_backend(id, resource, turn);
+        }
+        let mut changes: BTreeMap<PoolName, Changes> = BTreeMap::new();
+        for ((pool, host), resource) in computed.hosts {
+            changes.entry(pool).or_default().insert(host, resource);
+        }
+        self.release(changes, turn);
+    }
+
+    pub fn guard(&self) -> &Guard {
+        &self.guard
+    }
+
+    pub fn guard_mut(&mut self) -> &mut Guard {
+        &mut self.guard
     }
 
     /// Sends what edges have room for.
@@ -148,17 +189,24 @@ impl Publish {
     }
 
     pub fn tick(&mut self, turn: &mut Turn) {
+        self.guard.tick(turn);
         let silent_since = turn.listening_ms.saturating_sub(HEARTBEAT_TIMEOUT_MS);
         let silent: Vec<StreamId> = self.pools.values().flat_map(|pool| pool.silent(silent_since)).collect();
         for stream in silent {
             self.end(stream, Close::Silent, turn);
         }
-        if turn.now_ms >= self.heartbeat_at_ms {
-            self.heartbeat_at_ms = turn.now_ms + HEARTBEAT_EVERY_MS;
-            self.heartbeat += 1;
-            for stream in self.streams.keys() {
-                turn.to_edge(*stream, Say::Heartbeat(wire::Heartbeat { seq: self.heartbeat }));
-            }
+        self.beat(turn);
+    }
+
+    /// Tells edges that this controller lives, if it is time.
+    pub fn beat(&mut self, turn: &mut Turn) {
+        if turn.now_ms < self.heartbeat_at_ms {
+            return;
+        }
+        self.heartbeat_at_ms = turn.now_ms + HEARTBEAT_EVERY_MS;
+        self.heartbeat += 1;
+        for stream in self.streams.keys() {
+            turn.to_edge(*stream, Say::Heartbeat(wire::Heartbeat { seq: self.heartbeat }));
         }
     }
 
@@ -184,7 +232,53 @@ impl Publish {
         Table { hosts: hosts.collect(), backends: backends.collect() }
     }
 
-    fn set_backend(&mut self, id: BackendId, resource: Option<Resource<Backend>>) {
+    /// Publishes what the guard lets through of `changes` and of what has waited.
+    fn release(&mut self, changes: BTreeMap<PoolName, Changes>, turn: &mut Turn) {
+        for (pool, flow) in self.guard.review(changes, &self.pools, turn) {
+            for (host, resource) in flow {
+                push_revision(&pool, &host, resource.as_ref(), turn);
+                self.set_host(&pool, &host, resource);
+            }
+        }
+        self.keep_backends(turn);
+    }
+
+    /// After hosts changed: backends that the world no longer describes stay as long as a host refers to them.
+    fn keep_backends(&mut self, turn: &mut Turn) {
+        let (before, orphans) = (std::mem::take(&mut self.kept), std::mem::take(&mut self.orphans));
+        for id in before.union(&orphans) {
+            let is_used = self.pools.values().any(|pool| pool.refers_to(id));
+            if is_used {
+                self.kept.insert(id.clone());
+            }
+            let last = if is_used { self.backends.get(id).cloned() } else { self.backends.remove(id) };
+            if is_used != before.contains(id) {
+                let encoded = last.filter(|_| is_used).map(|it| backend_to_wire(&it.value).encode_to_vec());
+                turn.out.push(Output::Store(Request::Keep(Keep::Backend(id.clone(), encoded))));
+            }
+        }
+    }
+
+    /// Backends that an earlier process kept and that are not computed now.
+    fn recall_backends(&mut self, encoded: Vec<Vec<u8>>) {
+        for encoded in encoded {
+            let decoded = wire::Backend::decode(&*encoded).ok().and_then(|it| backend_from_wire(it).ok());
+            let Some(backend) = decoded.filter(|it| !self.backends.contains_key(&it.id)) else { continue };
+            let (id, digest) = (backend.id.clone(), Digest::of(&backend_to_wire(&backend)));
+            self.kept.insert(id.clone());
+            self.backends.insert(id, Resource { value: Arc::new(backend), digest });
+        }
+    }
+
+    fn set_backend(&mut self, id: BackendId, resource: Option<Resource<Backend>>, turn: &mut Turn) {
+        let is_used = || self.pools.values().any(|pool| pool.refers_to(&id));
+        if resource.is_none() && is_used() {
+            self.orphans.insert(id);
+            return;
+        }
+        if self.kept.remove(&id) {
+            turn.out.push(Output::Store(Request::Keep(Keep::Backend(id.clone(), None))));
+        }
         let digest = resource.as_ref().map(|resource| resource.digest);
         for pool in self.pools.values_mut() {
             pool.backend_changed(&id, digest);
@@ -216,6 +310,17 @@ impl Publish {
         turn.close(stream, why);
         self.closed(stream, turn);
     }
+}
+
+/// What was published, as the store has it.
+fn recalled(digest: Digest, body: &[u8]) -> Option<Resource<Host>> {
+    let host = wire::Host::decode(body).ok().and_then(|it| host_from_wire(it).ok())?;
+    Some(Resource { value: Arc::new(host), digest })
+}
+
+fn lost(loss: &Loss) -> Option<(u64, PoolName, HostKey, Units)> {
+    let host = wire::Host::decode(&*loss.before).ok().and_then(|it| host_from_wire(it).ok())?;
+    Some((loss.at_ms, loss.pool.clone(), loss.host.clone(), Units::of(&host)))
 }
 
 fn push_revision(pool: &PoolName, host: &HostKey, resource: Option<&Resource<Host>>, turn: &mut Turn) {

@@ -1,7 +1,7 @@
 //! Durability: what survives a restart of all controllers.
 //!
 //! **What do we store?** The last known objects of every cluster with their positions, recent removals, the accepted
-//! policies, what each pool publishes and all its earlier versions. Everything that cannot be had again while a member
+//! policies, what each pool publishes and all its earlier versions, and what the guard holds with the decisions about it. Everything that cannot be had again while a member
 //! cluster is down, or that a person will ask about later.
 //!
 //! **What not?** Nothing that compute derives (backends, findings), nothing about connections (who is live, what edges
@@ -19,6 +19,8 @@ use roadstead_routing::id::{ClusterId, HostKey, ObjectKey, PoolName, Position};
 use roadstead_routing::object::Object;
 use uuid::Uuid;
 
+use crate::guard::kept::{self, Keep, Kept};
+
 pub mod document;
 pub mod memory;
 pub mod postgres;
@@ -33,6 +35,9 @@ pub type DigestKey = [u8; DIGEST_KEY_BYTES];
 pub trait Store: Send + Sync + 'static {
     /// Everything a start needs. Creates the world if this database has none.
     fn load(&self) -> impl Future<Output = Result<Loaded, StoreError>> + Send;
+
+    /// What the guard needs to go on where an earlier process was.
+    fn load_kept(&self) -> impl Future<Output = Result<Kept, StoreError>> + Send;
 
     /// Makes the caller the holder of a cluster: raises its epoch, so that nobody else can write it from now on.
     /// A cluster seen for the first time is created with `fresh_key`.
@@ -138,6 +143,8 @@ pub struct Batch {
     pub clusters: BTreeMap<ClusterId, ClusterBatch>,
     /// At most one per host.
     pub revisions: Vec<HostRevision>,
+    /// What the guard keeps.
+    pub keeps: BTreeMap<kept::Key, Keep>,
     /// The store was away before this batch.
     pub gap: Option<Gap>,
 }
@@ -221,19 +228,25 @@ pub struct PolicyRow {
 
 impl Batch {
     pub fn is_empty(&self) -> bool {
-        self.clusters.is_empty() && self.revisions.is_empty() && self.gap.is_none()
+        self.clusters.is_empty() && self.revisions.is_empty() && self.keeps.is_empty() && self.gap.is_none()
     }
 
-    /// Objects and revisions; durable marks and gaps cost nothing.
+    /// Objects, revisions and what the guard keeps; durable marks and gaps cost nothing.
     pub fn items(&self) -> usize {
         let objects: usize = self.clusters.values().map(|part| part.upserts.len() + part.removals.len()).sum();
-        objects + self.revisions.len()
+        objects + self.revisions.len() + self.keeps.len()
     }
 
     /// Splits the items in two. Durable marks go with the second half, which is written last.
     pub fn halves(mut self) -> (Batch, Batch) {
         let mut first = Batch { gap: self.gap.take(), ..Batch::default() };
         let mut wanted = self.items() / 2;
+        while wanted > 0
+            && let Some((key, keep)) = self.keeps.pop_first()
+        {
+            first.keeps.insert(key, keep);
+            wanted -= 1;
+        }
         for (cluster, part) in &mut self.clusters {
             let mut moved = ClusterBatch { epoch: part.epoch, ..ClusterBatch::default() };
             while wanted > 0

@@ -4,9 +4,10 @@
 //! Change (cluster, position, objects) → dirty names for compute. Holds no routes and decides nothing about them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use roadstead_proto::digest::{BucketHashes, Digest};
-use roadstead_routing::id::{ClusterId, Kind, ObjectKey, Position};
+use roadstead_routing::id::{ClusterId, Kind, ObjectKey, ObjectName, Position};
 use roadstead_routing::inputs::{Dirty, Inputs};
 use roadstead_routing::limit::{HOSTS_PER_CLUSTER_MAX, OBJECTS_PER_CLUSTER_MAX};
 use roadstead_routing::object::Object;
@@ -59,6 +60,8 @@ pub struct World {
     inputs: Inputs,
     clusters: BTreeMap<ClusterId, Known>,
     limits: Limits,
+    /// Who wrote the Ingresses last that went in this turn.
+    departed: BTreeMap<(ClusterId, ObjectName), Arc<str>>,
 }
 
 #[derive(Default)]
@@ -70,7 +73,7 @@ struct Known {
 
 impl World {
     pub fn new(policy: Policy, limits: Limits) -> Self {
-        Self { inputs: Inputs::new(policy), clusters: BTreeMap::new(), limits }
+        Self { inputs: Inputs::new(policy), limits, ..Self::default() }
     }
 
     pub fn inputs(&self) -> &Inputs {
@@ -115,6 +118,9 @@ impl World {
         let mut applied = Applied::default();
         for key in removals {
             known.set(&key, None);
+            if let Some(Object::Ingress(gone)) = self.inputs.object(&cluster, &key) {
+                self.departed.insert((cluster.clone(), gone.name.clone()), gone.meta.last_manager.clone());
+            }
             applied.dirty.merge(self.inputs.apply(&cluster, &key, None));
         }
         for (object, digest) in upserts {
@@ -144,6 +150,20 @@ impl World {
 
     pub fn positions(&self) -> impl Iterator<Item = (&ClusterId, Position)> {
         self.clusters.iter().map(|(cluster, known)| (cluster, known.position))
+    }
+
+    /// Who wrote an Ingress last, also if it went in this turn.
+    pub fn last_manager(&self, cluster: &ClusterId, ingress: &ObjectName) -> Option<Arc<str>> {
+        let key = ObjectKey { kind: Kind::Ingress, name: ingress.clone() };
+        match self.inputs.object(cluster, &key) {
+            Some(Object::Ingress(it)) => Some(it.meta.last_manager.clone()),
+            _ => self.departed.get(&(cluster.clone(), ingress.clone())).cloned(),
+        }
+    }
+
+    /// The turn is over.
+    pub fn forget_departed(&mut self) {
+        self.departed.clear();
     }
 
     pub fn digest(&self, cluster: &ClusterId, key: &ObjectKey) -> Option<Digest> {

@@ -6,6 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use roadstead_controller::guard::hold::{Hold, State};
+use roadstead_controller::guard::kept::{Keep, Kept};
+use roadstead_controller::guard::overrides::{Effect, Override};
 use roadstead_controller::observe::metrics::StoreMetrics;
 use roadstead_controller::store::memory::Memory;
 use roadstead_controller::store::postgres::{MIGRATIONS, Postgres};
@@ -17,7 +20,8 @@ use roadstead_controller::store::{
 };
 use roadstead_proto::digest::Digest;
 use roadstead_proto::object;
-use roadstead_routing::id::{ClusterId, HostKey, Kind, ObjectKey, ObjectName, PortRef, Position};
+use roadstead_routing::guard::Scope;
+use roadstead_routing::id::{BackendId, ClusterId, HostKey, Kind, ObjectKey, ObjectName, PortRef, Position};
 use roadstead_routing::object::{
     ClassParameters, EndpointSlice, Ingress, IngressBackend, IngressClass, IngressPath, IngressRule, Meta, Object,
     PathType, Service, ServicePort, SliceEndpoint, SlicePort,
@@ -122,6 +126,9 @@ conformance! {
     the_writer_takes_over_after_everything_queued,
     revisions_are_written_on_change_only,
     policies_are_accepted_by_compare_and_set,
+    what_the_guard_keeps_is_loaded_until_it_ends,
+    what_was_published_and_withdrawn_is_loaded_with_its_bodies,
+    a_keep_that_is_refused_stops_nothing_else,
 }
 
 async fn a_world_is_made_once(case: impl Case) {
@@ -298,6 +305,63 @@ async fn policies_are_accepted_by_compare_and_set(case: impl Case) {
     assert_eq!((latest.rev, latest.body.as_str()), (2, "b"));
 }
 
+async fn what_the_guard_keeps_is_loaded_until_it_ends(case: impl Case) {
+    let store = case.store();
+    assert_eq!(store.load_kept().await, Ok(Kept::default()));
+    let backend =
+        BackendId { cluster: "eu".into(), service: ObjectName::new("shop", "web"), port: PortRef::Number(80) };
+    let open = Keep::Hold { hold: Box::new(hold_row("h-1", "grown")), is_live: true };
+    let over = Keep::Hold { hold: Box::new(hold_row("h-2", "over")), is_live: false };
+    let first = Keep::Hold { hold: Box::new(hold_row("h-1", "small")), is_live: true };
+    keep(&*store, [first]).await;
+    let (one, two) = (override_row("o-1"), override_row("o-2"));
+    let kept = Keep::Backend(backend.clone(), Some(vec![1, 2, 3]));
+    keep(&*store, [open, over, Keep::Override(one.clone()), Keep::Override(two), kept]).await;
+    keep(&*store, [Keep::Lift("o-2".to_owned()), Keep::Lift("o-3".to_owned())]).await;
+    let loaded = store.load_kept().await.unwrap();
+    assert_eq!(loaded.holds, [hold_row("h-1", "grown")]);
+    assert_eq!(loaded.overrides, [one]);
+    assert_eq!(loaded.backends, [vec![1, 2, 3]]);
+    keep(&*store, [Keep::Backend(backend, None)]).await;
+    assert!(store.load_kept().await.unwrap().backends.is_empty());
+}
+
+async fn what_was_published_and_withdrawn_is_loaded_with_its_bodies(case: impl Case) {
+    let store = case.store();
+    let publish = async |host: &str, text: Option<&str>| {
+        let body = text.map(|text| HostBody { digest: Digest::of_bytes(text.as_bytes()), encoded: text.into() });
+        let (pool, host) = ("public".into(), HostKey::parse(host).unwrap());
+        let revision = HostRevision { pool, host, body, cause: Cause::Objects, positions: BTreeMap::new() };
+        store.commit(&Batch { revisions: vec![revision], ..Batch::default() }).await.unwrap();
+    };
+    publish("a.example.com", Some("one")).await;
+    publish("a.example.com", Some("two")).await;
+    publish("b.example.com", Some("three")).await;
+    publish("b.example.com", None).await;
+    let kept = store.load_kept().await.unwrap();
+    let a = ("public".into(), HostKey::parse("a.example.com").unwrap());
+    assert_eq!(kept.published, BTreeMap::from([(a, b"two".to_vec())]));
+    let losses: Vec<_> = kept.losses.iter().map(|loss| (loss.host.to_string(), loss.before.clone())).collect();
+    assert_eq!(
+        losses,
+        [("a.example.com".to_owned(), b"one".to_vec()), ("b.example.com".to_owned(), b"three".to_vec())]
+    );
+    assert!(kept.losses.iter().all(|loss| loss.at_ms > 1_700_000_000_000));
+}
+
+async fn a_keep_that_is_refused_stops_nothing_else(case: impl Case) {
+    let store = case.store();
+    hold(&*store, "eu", 1).await;
+    let (queue, mut events) = writer(&store);
+    for (id, message) in [("h-1", "good"), ("h-2", "bad \0"), ("h-3", "good")] {
+        queue.push(Request::Keep(Keep::Hold { hold: Box::new(hold_row(id, message)), is_live: true }));
+    }
+    queue.push(Request::TakeOver { ticket: 1, cluster: "eu".into(), uid: "uid".to_owned() });
+    assert!(matches!(next(&mut events).await, Event::TakenOver { .. }));
+    let ids: Vec<String> = store.load_kept().await.unwrap().holds.into_iter().map(|hold| hold.id).collect();
+    assert_eq!(ids, ["h-1", "h-3"]);
+}
+
 #[tokio::test]
 async fn an_outage_is_reported_survived_and_leaves_a_gap_row() {
     let store = Arc::new(Memory::default());
@@ -373,6 +437,40 @@ async fn hold(store: &impl Store, cluster: &str, epoch: u64) {
     for _ in 0..epoch {
         let request = TakeOver { cluster: cluster.into(), uid: "uid".to_owned(), fresh_key: [1; 32] };
         store.take_over(&request).await.unwrap();
+    }
+}
+
+async fn keep<const N: usize>(store: &impl Store, keeps: [Keep; N]) {
+    let keeps = keeps.into_iter().map(|keep| (keep.key(), keep)).collect();
+    store.commit(&Batch { keeps, ..Batch::default() }).await.unwrap();
+}
+
+fn hold_row(id: &str, message: &str) -> Hold {
+    Hold {
+        id: id.to_owned(),
+        pool: "public".into(),
+        scope: Scope::Namespace("eu".into(), "shop".into()),
+        message: message.to_owned(),
+        cause: Default::default(),
+        hosts: BTreeMap::from([
+            ("a.example.com".to_owned(), None),
+            ("b.example.com".to_owned(), Some("00".to_owned())),
+        ]),
+        since_ms: 1_700_000_000_000,
+        state: State::Open,
+        closed_ms: None,
+        closed_by: None,
+    }
+}
+
+fn override_row(id: &str) -> Override {
+    Override {
+        id: id.to_owned(),
+        effect: Effect::Freeze(Some("public".into())),
+        reason: "a \"test\"".to_owned(),
+        by: "somebody".to_owned(),
+        created_ms: 1,
+        expires_ms: 2,
     }
 }
 

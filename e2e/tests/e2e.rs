@@ -8,6 +8,7 @@
 mod bad_input;
 mod database;
 mod error_lines;
+mod holds;
 mod identity;
 mod incomplete_lists;
 mod restart;

@@ -8,14 +8,23 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context;
 
+/// The programs under test, each with the members of the workspace that it is made of.
+const PROGRAMS: [(&str, &[&str]); 5] = [
+    ("roadstead-agent", &["routing", "manifests", "proto", "runtime", "agent"]),
+    ("roadstead-controller", &["routing", "proto", "runtime", "api", "controller"]),
+    ("roadstead-edge", &["routing", "proto", "runtime", "edge"]),
+    ("roadstead-demo", &["testkit", "demo"]),
+    ("roadstead", &["api", "cli"]),
+];
+
 /// The folder of the binaries under test.
 ///
 /// # Errors
-/// If one is missing or older than a source file of the workspace.
+/// If one is missing or older than a source file that it is made of.
 pub fn binaries() -> anyhow::Result<PathBuf> {
     let folder = roadstead_testkit::stack::roadstead::beside_current_exe()?;
-    let newest = newest_source(&workspace())?;
-    for name in ["roadstead-agent", "roadstead-controller", "roadstead-edge", "roadstead-demo"] {
+    for (name, members) in PROGRAMS {
+        let newest = newest_source(&workspace(), members)?;
         let program = folder.join(name);
         let built = std::fs::metadata(&program)
             .and_then(|metadata| metadata.modified())
@@ -34,9 +43,9 @@ fn workspace() -> PathBuf {
 }
 
 /// When the youngest source of what the binaries are made of was changed.
-fn newest_source(root: &Path) -> anyhow::Result<SystemTime> {
+fn newest_source(root: &Path, members: &[&str]) -> anyhow::Result<SystemTime> {
     let mut newest = SystemTime::UNIX_EPOCH;
-    for member in ["routing", "manifests", "proto", "runtime", "agent", "controller", "edge"] {
+    for member in members {
         let mut folders = vec![root.join(member).join("src")];
         while let Some(folder) = folders.pop() {
             for entry in std::fs::read_dir(&folder).with_context(|| format!("read {}", folder.display()))? {

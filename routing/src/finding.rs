@@ -93,6 +93,8 @@ codes! {
     ClusterIdentity = "cluster-identity",
     /// An edge refused a resource.
     RefusedByEdge = "refused-by-edge",
+    /// Changes wait for a person because they would withdraw too much at once (B-2 to B-4).
+    ChangeHeld = "change-held",
 }
 
 impl Code {

@@ -34,6 +34,10 @@ impl Acks {
         self.streams.insert(link, Said { cluster, about: Vec::new() });
     }
 
+    pub fn cluster(&self, link: LinkId) -> Option<&ClusterId> {
+        self.streams.get(&link).map(|said| &said.cluster)
+    }
+
     pub fn closed(&mut self, link: LinkId) {
         self.streams.remove(&link);
     }
@@ -70,7 +74,8 @@ impl Acks {
         }
         let missing = allowed.iter().filter_map(|(key, allowed)| {
             let stored = database.digest(cluster, key).map_or(State::Deleted, State::Is);
-            (!allowed.contains(&stored) && !allowed.contains(&State::Inferred)).then(|| format!("{cluster} {key} is acknowledged in Delta {seq} but not stored"))
+            (!allowed.contains(&stored) && !allowed.contains(&State::Inferred))
+                .then(|| format!("{cluster} {key} is acknowledged in Delta {seq} but not stored"))
         });
         let missing = missing.collect();
         // What is acknowledged stays true of the newest state only.

@@ -17,7 +17,7 @@ use crate::network::{End, LinkId, Parcel};
 use crate::simulation::Simulation;
 use crate::words;
 
-const POLL_EVERY: Ms = 500;
+const POLL_EVERY: Ms = 1_000;
 const RETRY_MIN: Ms = 100;
 const RETRY_MAX: Ms = 5_000;
 
@@ -60,10 +60,6 @@ impl AgentNode {
 
     pub fn name(&self) -> &str {
         &self.name
-    }
-
-    pub fn link(&self) -> Option<LinkId> {
-        self.link
     }
 
     /// Why it is not at rest.

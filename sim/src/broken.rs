@@ -67,12 +67,7 @@ pub fn to_edge(broken: Option<Broken>, mut message: wire::ConfigMessage) -> Vec<
             let first = wire::ConfigMessage { message: Some(ToEdge::Update(first)) };
             return vec![first, message];
         }
-        Some(
-            Broken::Fencing
-            | Broken::FailedListIsComplete
-            | Broken::DurableBeforeCommit
-            | Broken::RemovalsArrive,
-        )
+        Some(Broken::Fencing | Broken::FailedListIsComplete | Broken::DurableBeforeCommit | Broken::RemovalsArrive)
         | None => {}
     }
     vec![message]

@@ -159,8 +159,14 @@ enum Phase {
     /// Nothing is listed.
     #[default]
     Apart,
-    Listing { at: u64, left: VecDeque<Object>, breaks_after: Option<usize> },
-    Watching { position: u64 },
+    Listing {
+        at: u64,
+        left: VecDeque<Object>,
+        breaks_after: Option<usize>,
+    },
+    Watching {
+        position: u64,
+    },
 }
 
 /// How much a watch sees at once.

@@ -5,9 +5,7 @@ use roadstead_routing::object::Object;
 
 use crate::agenda::{Event, Ms, Node};
 use crate::network::End;
-use crate::objects::{
-    CLASSES, HOSTS, INGRESSES, IngressWish, SERVICES, SLICES, class, ingress, key, service, slice,
-};
+use crate::objects::{CLASSES, HOSTS, INGRESSES, IngressWish, SERVICES, SLICES, class, ingress, key, service, slice};
 use crate::simulation::Simulation;
 
 /// Backups kept; more push the oldest out.
@@ -116,7 +114,9 @@ impl Simulation {
             Action::Partition => self.partition(),
             Action::Heal => self.heal_partition(),
             Action::Pause => self.pause(),
-            Action::ListBreaks | Action::Forbid | Action::Allow | Action::WatchExpires => self.disturb_api(action, cluster),
+            Action::ListBreaks | Action::Forbid | Action::Allow | Action::WatchExpires => {
+                self.disturb_api(action, cluster);
+            }
             Action::StoreAway | Action::StoreBack | Action::StoreSlow | Action::StoreFast => self.disturb_store(action),
             Action::Policy => self.change_policy(),
             Action::Backup => self.back_up(),
@@ -233,7 +233,8 @@ impl Simulation {
             Node::Edge(index) => self.edge_crash(index),
             Node::Replica(index) => self.replica_crash(index),
         }
-        let away: Ms = if self.dice.percent(75) { self.dice.between(50, 2_000) } else { self.dice.between(2_000, 15_000) };
+        let away: Ms =
+            if self.dice.percent(75) { self.dice.between(50, 2_000) } else { self.dice.between(2_000, 15_000) };
         self.plan(away, Event::Start(node));
     }
 
@@ -265,12 +266,10 @@ impl Simulation {
     }
 
     fn pause(&mut self) {
-        let node = if self.dice.percent(40) {
-            Node::Replica(self.dice.index(self.replicas.len()))
-        } else {
-            self.any_client()
-        };
-        let pause = if self.dice.percent(60) { self.dice.between(200, 4_000) } else { self.dice.between(4_000, 15_000) };
+        let node =
+            if self.dice.percent(40) { Node::Replica(self.dice.index(self.replicas.len())) } else { self.any_client() };
+        let pause =
+            if self.dice.percent(60) { self.dice.between(200, 4_000) } else { self.dice.between(4_000, 15_000) };
         self.fault("pause", format_args!("{node:?} for {pause} ms"));
         self.paused.insert(node, self.now + pause);
     }

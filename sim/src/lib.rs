@@ -31,5 +31,6 @@ pub mod oracle;
 pub mod agenda;
 pub mod broken;
 pub mod dice;
+pub mod known;
 pub mod trace;
 pub mod words;

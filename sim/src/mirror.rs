@@ -3,6 +3,7 @@
 //! Effective Updates in → tables and violations out: something dangles, or the edge went back in time.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use roadstead_proto::resource::{ResourceKey, backend_from_wire, host_from_wire};
 use roadstead_proto::wire;
@@ -31,8 +32,40 @@ pub struct Mirror {
     incarnation: u64,
 }
 
-/// What is wrong with an Update, as text.
-pub type Faults = Vec<String>;
+/// What is wrong with an Update.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Fault {
+    /// Something the edge should not have been sent, or should have refused.
+    Unusable(String),
+    Dangles(HostKey, BackendId),
+    /// It was held in version `before`, or its deletion was seen in that version.
+    Older {
+        what: Shown,
+        before: u64,
+        now: u64,
+    },
+}
+
+type Faults = Vec<Fault>;
+
+impl Shown {
+    pub fn cluster(&self) -> &ClusterId {
+        match self {
+            Shown::Ingress(cluster, _) => cluster,
+            Shown::Slice(backend, _) => &backend.cluster,
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fault::Unusable(why) => f.write_str(why),
+            Fault::Dangles(host, backend) => write!(f, "host {host} refers to backend {backend}, which is not held"),
+            Fault::Older { what, before, now } => write!(f, "{what:?} was in version {before} and is back in {now}"),
+        }
+    }
+}
 
 impl Mirror {
     /// `is_gone` says whether an Ingress is deleted for good in its cluster.
@@ -49,20 +82,20 @@ impl Mirror {
             match upsert.resource.clone() {
                 Some(Resource::Host(host)) => match host_from_wire(host) {
                     Ok(host) => self.put_host(host, &mut faults),
-                    Err(error) => faults.push(format!("an edge took a host that cannot be read: {error}")),
+                    Err(error) => faults.push(Fault::Unusable(format!("took a host that cannot be read: {error}"))),
                 },
                 Some(Resource::Backend(backend)) => match backend_from_wire(backend) {
                     Ok(backend) => drop(self.backends.insert(backend.id.clone(), backend)),
-                    Err(error) => faults.push(format!("an edge took a backend that cannot be read: {error}")),
+                    Err(error) => faults.push(Fault::Unusable(format!("took a backend that cannot be read: {error}"))),
                 },
-                None => faults.push("an edge took a resource of no kind".to_owned()),
+                None => faults.push(Fault::Unusable("took a resource of no kind".to_owned())),
             }
         }
         for key in &update.removals {
             match ResourceKey::parse(key) {
                 Some(ResourceKey::Host(host)) => drop(self.hosts.remove(&host)),
                 Some(ResourceKey::Backend(id)) => drop(self.backends.remove(&id)),
-                None => faults.push(format!("an edge removed {key}")),
+                None => faults.push(Fault::Unusable(format!("removed {key}"))),
             }
         }
         let now = self.ingresses();
@@ -115,13 +148,12 @@ impl Mirror {
 
     fn show(&mut self, shown: Shown, version: u64, faults: &mut Faults) {
         let newest = self.seen.get(&shown).copied().unwrap_or_default();
-        if version < newest {
-            faults.push(format!("{shown:?} goes back from version {newest} to {version}"));
+        let ended = self.ended.get(&shown).copied().unwrap_or_default();
+        if version < newest || (ended > 0 && version <= ended) {
+            faults.push(Fault::Older { what: shown.clone(), before: newest.max(ended), now: version });
+            self.ended.remove(&shown);
         }
-        if self.ended.get(&shown).is_some_and(|ended| version <= *ended) {
-            faults.push(format!("{shown:?} in version {version} is back after its deletion"));
-        }
-        self.seen.insert(shown, version.max(newest));
+        self.seen.insert(shown, version);
     }
 
     fn ingresses(&self) -> BTreeSet<(ClusterId, ObjectName)> {
@@ -133,7 +165,7 @@ impl Mirror {
         let used = self.hosts.values().flat_map(|host| parts_of(host).map(move |part| (host, part)));
         let missing = used.filter_map(|(host, part)| match &part.target {
             Target::Backend(id) if !self.backends.contains_key(id) => {
-                Some(format!("host {} refers to backend {id}, which the edge does not hold", host.name))
+                Some(Fault::Dangles(host.name.clone(), id.clone()))
             }
             Target::Backend(_) | Target::Resource | Target::Nothing => None,
         });

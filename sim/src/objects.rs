@@ -59,10 +59,8 @@ pub struct IngressWish {
 /// `created`: the version at which it came into being.
 pub fn ingress(wish: IngressWish, version: u64, created: u64) -> Object {
     let name = format!("i{}", wish.name);
-    let backend = || IngressBackend::Service {
-        name: format!("s{}", wish.service).into(),
-        port: Some(PortRef::Number(80)),
-    };
+    let backend =
+        || IngressBackend::Service { name: format!("s{}", wish.service).into(), port: Some(PortRef::Number(80)) };
     let path = |path: String| IngressPath { path: path.into(), path_type: PathType::Prefix, backend: backend() };
     Object::Ingress(Arc::new(Ingress {
         name: ObjectName::new(NAMESPACE, &*name),

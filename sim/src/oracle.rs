@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use roadstead_controller::core::Core;
-use roadstead_proto::resource::{backend_to_wire, host_to_wire};
+use roadstead_controller::held::Held;
 use roadstead_proto::digest::Digest;
+use roadstead_proto::resource::{backend_to_wire, host_to_wire};
 use roadstead_routing::check::check;
 use roadstead_routing::compute::build;
 use roadstead_routing::finding::Code;
@@ -20,7 +21,7 @@ use crate::cluster::Cluster;
 use crate::edge::Running;
 use crate::mirror::parts_of;
 use crate::network::LinkId;
-use crate::objects::{CLASSES, IngressWish, class, digest_of, ingress, key, service, slice, INGRESSES};
+use crate::objects::{CLASSES, INGRESSES, IngressWish, class, digest_of, ingress, key, service, slice};
 use crate::simulation::Simulation;
 
 /// The part of a cluster's truth that routing needs: what its agent should report.
@@ -46,7 +47,7 @@ pub fn reported(cluster: &Cluster) -> BTreeMap<ObjectKey, Object> {
 }
 
 /// Whether a controller holds back what a cluster's lists no longer had.
-fn withholds(core: &Core, cluster: &ClusterId) -> bool {
+pub fn withholds(core: &Core, cluster: &ClusterId) -> bool {
     core.findings().iter().any(|finding| finding.code == Code::PruneWithheld && finding.cluster == *cluster)
 }
 
@@ -127,7 +128,11 @@ impl Simulation {
             let (hosts, backends) = part_of_pool(oracle, &edge.pool);
             let name = &edge.name;
             let fault = if running.mirror.hosts != hosts {
-                Some(format!("edge {name} holds other hosts: {:?}, not {:?}", keys(&running.mirror.hosts), keys(&hosts)))
+                Some(format!(
+                    "edge {name} holds other hosts: {:?}, not {:?}",
+                    keys(&running.mirror.hosts),
+                    keys(&hosts)
+                ))
             } else if running.mirror.backends.keys().ne(backends.keys()) {
                 Some(format!("edge {name} holds other backends"))
             } else if let Some((id, _)) = backends.iter().find(|(id, it)| running.mirror.backends[id] != ***it) {
@@ -195,7 +200,7 @@ impl Simulation {
 }
 
 fn held(core: &Core, cluster: &ClusterId) -> BTreeMap<ObjectKey, Digest> {
-    let held = core.world().held(cluster).into_iter().flat_map(|held| held.iter());
+    let held = core.world().held(cluster).into_iter().flat_map(Held::iter);
     held.map(|(key, digest)| (key.clone(), *digest)).collect()
 }
 
@@ -273,9 +278,9 @@ fn serves(running: &Running, hosts: &Hosts, backends: &Backends<'_>) -> Option<S
                 .iter()
                 .map(|part| {
                     let endpoints = match &part.target {
-                        Target::Backend(id) => backends
-                            .get(id)
-                            .map(|backend| backend.endpoints.iter().map(|endpoint| endpoint.address).collect::<Vec<_>>()),
+                        Target::Backend(id) => backends.get(id).map(|backend| {
+                            backend.endpoints.iter().map(|endpoint| endpoint.address).collect::<Vec<_>>()
+                        }),
                         Target::Resource | Target::Nothing => None,
                     };
                     (part.cluster.clone(), part.weight, endpoints)

@@ -7,7 +7,7 @@ use roadstead_controller::store::Batch;
 
 use crate::agenda::Event;
 use crate::database::Committed;
-use crate::simulation::{Orphaned, Simulation};
+use crate::simulation::Simulation;
 
 #[derive(Default)]
 pub struct Orphans {
@@ -48,10 +48,9 @@ impl Simulation {
     /// It reaches the database, if that can be now.
     pub fn orphan(&mut self, number: u64) {
         let Some(orphan) = self.orphans.waiting.get(&number) else { return };
-        let taken_over =
-            orphan.batch.clusters.iter().all(|(cluster, part)| self.database.epoch(cluster) > part.epoch);
+        let taken_over = orphan.batch.clusters.iter().all(|(cluster, part)| self.database.epoch(cluster) > part.epoch);
         let is_decided = !orphan.is_late || taken_over;
-        let is_tame = self.options.orphaned == Orphaned::Tame;
+        let is_tame = self.avoids_known();
         if self.database_away || (!is_decided && is_tame) {
             return self.plan(400, Event::Orphan(number));
         }

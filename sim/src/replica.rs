@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use roadstead_controller::core::message::{EdgeId, Input, Output, StreamId};
 use roadstead_controller::core::{Core, Start};
+use roadstead_controller::held::Held;
 use roadstead_controller::observe::metrics::Metrics;
 use roadstead_controller::policy::{AcceptedPolicy, follow};
 use roadstead_controller::store::queue::Request;
@@ -23,7 +24,7 @@ use crate::simulation::{STARTED_MS, Simulation};
 use crate::words;
 use crate::writer::{Ask, Stage, Writer, news_of, taken_over};
 
-const TICK_EVERY: Ms = 500;
+const TICK_EVERY: Ms = 1_000;
 /// A controller that cannot load tries again after this.
 const LOAD_AGAIN: Ms = 700;
 
@@ -119,8 +120,10 @@ impl Simulation {
                 if let Some(what) = words::from_agent(&message) {
                     self.note(format_args!("controller {index} ← link {} {what}", link.0));
                 }
-                if let Some(FromAgent::Delta(delta)) = &message.message {
-                    self.acks.heard(link, delta);
+                match &message.message {
+                    Some(FromAgent::Delta(delta)) => self.acks.heard(link, delta),
+                    Some(FromAgent::SyncComplete(complete)) => self.syncs.completed(link, complete.kind),
+                    _ => {}
                 }
                 self.replica_input(index, Input::Agent { stream, message });
             }
@@ -137,10 +140,13 @@ impl Simulation {
     pub fn replica_lost(&mut self, index: usize, link: LinkId, client: Node) {
         let stream = StreamId(link.0);
         self.acks.closed(link);
-        self.replica_input(index, match client {
-            Node::Agent(_) | Node::Replica(_) => Input::AgentClosed { stream },
-            Node::Edge(_) => Input::EdgeClosed { stream },
-        });
+        self.replica_input(
+            index,
+            match client {
+                Node::Agent(_) | Node::Replica(_) => Input::AgentClosed { stream },
+                Node::Edge(_) => Input::EdgeClosed { stream },
+            },
+        );
     }
 
     pub fn tick(&mut self, index: usize, life: u32) {
@@ -249,7 +255,7 @@ impl Simulation {
     fn replica_does(&mut self, index: usize, outputs: Vec<Output>) {
         for output in outputs {
             match output {
-                Output::Agent { stream, message } => self.to_agent(LinkId(stream.0), message),
+                Output::Agent { stream, message } => self.says_to_agent(LinkId(stream.0), message),
                 Output::Edge { stream, message } => self.send(LinkId(stream.0), End::Client, Parcel::ToEdge(message)),
                 Output::Close { stream, why } => {
                     self.note(format_args!("controller {index} ends link {}: {why}", stream.0));
@@ -262,12 +268,15 @@ impl Simulation {
         self.writer_begins(index);
     }
 
-    fn to_agent(&mut self, link: LinkId, message: wire::ControllerMessage) {
+    fn says_to_agent(&mut self, link: LinkId, message: wire::ControllerMessage) {
         if let Some(ToAgent::Ack(ack)) = &message.message {
             let missing = self.acks.acknowledged(link, ack.seq, &self.database);
             if let Some(missing) = missing.into_iter().next() {
                 self.fail("acknowledged is stored", missing);
             }
+        }
+        if let (Some(ToAgent::Welcome(_)), Some(cluster)) = (&message.message, self.acks.cluster(link)) {
+            self.syncs.welcomed(cluster, link, self.now);
         }
         self.send(link, End::Client, Parcel::ToAgent(message));
     }
@@ -303,7 +312,8 @@ impl Simulation {
             !cluster.is_some_and(|cluster| cluster.may_have_ended(key, *digest))
         });
         if let Some(((cluster, key), _)) = wrong {
-            let detail = format!("controller {index} forgot {key} of {cluster}, which was never gone since it was written");
+            let detail =
+                format!("controller {index} forgot {key} of {cluster}, which was never gone since it was written");
             self.fail("nothing is removed that may exist", detail);
         }
     }
@@ -324,7 +334,7 @@ fn ingresses(core: Option<&Core>) -> BTreeMap<(ClusterId, ObjectKey), Digest> {
     let Some(world) = core.map(Core::world) else { return BTreeMap::new() };
     let clusters: BTreeSet<ClusterId> = world.positions().map(|(cluster, _)| cluster.clone()).collect();
     let of = |cluster: ClusterId| {
-        let held: Vec<_> = world.held(&cluster).into_iter().flat_map(|held| held.iter()).collect();
+        let held: Vec<_> = world.held(&cluster).into_iter().flat_map(Held::iter).collect();
         held.into_iter()
             .filter(|(key, _)| key.kind == Kind::Ingress)
             .map(move |(key, digest)| ((cluster.clone(), key.clone()), *digest))

@@ -9,7 +9,7 @@ use roadstead_controller::policy::file;
 use roadstead_routing::policy::Policy;
 
 use crate::objects::POLICY;
-use crate::simulation::{Options, Outcome, Simulation, Violation};
+use crate::simulation::{Options, Outcome, Simulation};
 
 #[derive(Default)]
 pub struct Summary {
@@ -27,24 +27,13 @@ pub fn policy() -> Policy {
 
 /// One history. A panic is a violation like any other.
 pub fn one(options: &Options, policy: &Policy) -> Outcome {
-    let run = || Simulation::new(options.clone(), policy.clone()).run();
-    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
+    let mut simulation = Simulation::new(options.clone(), policy.clone());
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| simulation.play())) {
         let text = panic.downcast_ref::<String>().cloned();
-        let detail = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-        Outcome {
-            seed: options.seed,
-            violation: Some(Violation {
-                invariant: "nothing panics",
-                detail: detail.unwrap_or_default(),
-                step: 0,
-                at: 0,
-            }),
-            steps: 0,
-            faults: BTreeMap::new(),
-            hash: 0,
-            lines: Vec::new(),
-        }
-    })
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        simulation.fail("nothing panics", text.unwrap_or_default());
+    }
+    simulation.into_outcome()
 }
 
 /// Histories of `seeds`, with everything but the seed as in `options`. Stops early once `failures_max` have failed.

@@ -16,6 +16,7 @@ use crate::cluster::Cluster;
 use crate::database::Database;
 use crate::dice::Dice;
 use crate::edge::EdgeNode;
+use crate::known::{Known, Syncs};
 use crate::network::{End, LinkId, Network, Parcel};
 use crate::objects::POOLS;
 use crate::orphans::Orphans;
@@ -29,32 +30,25 @@ pub const QUIET_WITHIN: Ms = 240_000;
 /// Nothing but heartbeats for this long is rest: longer than any pause between two attempts.
 const QUIET_FOR: Ms = 6_500;
 
+/// The expensive invariants are looked at every so many steps.
+const CHECK_EVERY: u32 = 8;
+
 /// What to run.
 #[derive(Clone, Debug)]
 pub struct Options {
     pub seed: u64,
+    /// Before everything heals.
     pub steps: u32,
     pub keep: Keep,
     pub broken: Option<Broken>,
+    /// Controllers. More than one needs a way for them to hear of each other.
     pub replicas: usize,
-    /// Faults that are not among those every history has.
-    pub orphaned: Orphaned,
-}
-
-/// What a transaction of a dead controller may do.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Orphaned {
-    /// It reaches the database before the next controller has loaded, or after that one took over. Then it writes
-    /// objects only.
-    #[default]
-    Tame,
-    /// Anything, at any time.
-    Wild,
+    pub known: Known,
 }
 
 impl Options {
     pub fn new(seed: u64) -> Self {
-        Self { seed, steps: 100, keep: Keep::Last, broken: None, replicas: 1, orphaned: Orphaned::Tame }
+        Self { seed, steps: 100, keep: Keep::Last, broken: None, replicas: 1, known: Known::Avoided }
     }
 }
 
@@ -97,6 +91,7 @@ pub struct Simulation {
     pub orphans: Orphans,
     pub policy: Policy,
     pub acks: Acks,
+    pub syncs: Syncs,
     pub paused: BTreeMap<Node, Ms>,
     /// When something other than heartbeats happened last.
     pub active_at: Ms,
@@ -134,6 +129,7 @@ impl Simulation {
             orphans: Orphans::default(),
             policy,
             acks: Acks::default(),
+            syncs: Syncs::default(),
             paused: BTreeMap::new(),
             active_at: 0,
             approved: false,
@@ -145,18 +141,22 @@ impl Simulation {
         }
     }
 
-    pub fn run(mut self) -> Outcome {
+    /// The whole history, or as much of it as there is until something is wrong.
+    pub fn play(&mut self) {
         self.begin();
         while self.step < self.options.steps && self.violation.is_none() {
             self.step += 1;
             self.take_step();
             let pause = if self.dice.percent(8) { self.dice.between(2_000, 9_000) } else { self.dice.between(0, 400) };
             self.advance(self.now + pause);
-            if self.step.is_multiple_of(8) {
+            if self.step.is_multiple_of(CHECK_EVERY) {
                 self.check_tables();
             }
         }
         self.finish();
+    }
+
+    pub fn into_outcome(self) -> Outcome {
         Outcome {
             seed: self.options.seed,
             violation: self.violation,
@@ -232,7 +232,7 @@ impl Simulation {
         self.trace.note(self.now, format_args!("== {kind} {detail}"));
     }
 
-    /// Says something on a link. It is `Over` at once if the link is gone.
+    /// Says something on a link. Nothing happens if the link is gone.
     pub fn send(&mut self, link: LinkId, to: End, parcel: Parcel) {
         let at = self.now + self.dice.between(1, 30);
         if let Some(at) = self.network.send(link, to, at, parcel) {
@@ -250,6 +250,7 @@ impl Simulation {
             self.send(link, other, Parcel::Over);
         }
         self.network.close(link, end);
+        self.active_at = self.now;
     }
 
     fn begin(&mut self) {
@@ -332,6 +333,7 @@ impl Simulation {
             let patience = self.dice.between(50, 1_000);
             return self.plan(patience, Event::Broken { link, end: End::Client });
         }
+        self.active_at = self.now;
         let hello = self.network.accept(link);
         self.replica_accepts(replica, link, client);
         match client {
@@ -351,6 +353,7 @@ impl Simulation {
         if !self.network.close(link, end) {
             return;
         }
+        self.active_at = self.now;
         match (node, client) {
             (Node::Agent(agent), _) => self.agent_lost(agent, link),
             (Node::Edge(edge), _) => self.edge_lost(edge, link),

@@ -15,25 +15,24 @@ pub struct Trace {
     /// `Some`: keeps everything.
     all: Option<Vec<String>>,
     hash: u64,
-    lines: u64,
 }
 
 impl Trace {
     pub fn new(keep: Keep) -> Self {
         let all = (keep == Keep::All).then(Vec::new);
         // The offset basis of FNV-1a.
-        Self { last: VecDeque::new(), all, hash: 0xcbf2_9ce4_8422_2325, lines: 0 }
+        Self { last: VecDeque::new(), all, hash: 0xcbf2_9ce4_8422_2325 }
     }
 
     pub fn note(&mut self, at: Ms, what: fmt::Arguments<'_>) {
-        let mut line = if self.last.len() == LAST_LINES { self.last.pop_front().unwrap_or_default() } else { String::new() };
+        let mut line =
+            if self.last.len() == LAST_LINES { self.last.pop_front().unwrap_or_default() } else { String::new() };
         line.clear();
         // Writing to a String cannot fail.
         let _ = write!(line, "{:>4}.{:03} {what}", at / 1000, at % 1000);
         for byte in line.bytes() {
             self.hash = (self.hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
         }
-        self.lines += 1;
         if let Some(all) = &mut self.all {
             all.push(line.clone());
         }
@@ -42,10 +41,6 @@ impl Trace {
 
     pub fn hash(&self) -> u64 {
         self.hash
-    }
-
-    pub fn lines(&self) -> u64 {
-        self.lines
     }
 
     pub fn into_lines(self) -> Vec<String> {

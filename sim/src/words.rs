@@ -74,7 +74,7 @@ fn delta_words(delta: &wire::Delta) -> String {
     let removals = delta.removals.iter().filter_map(|removal| {
         let key = finding::key_from_wire(removal.object.as_ref()?)?;
         let how = if removal.cause() == wire::RemovalCause::Deleted { "deleted" } else { "inferred" };
-        Some(format!("-{} {how}", key))
+        Some(format!("-{key} {how}"))
     });
     upserts.chain(removals).collect::<Vec<_>>().join(" ")
 }

@@ -26,6 +26,11 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Random histories of changes and faults over the real state machines: `simulate --seeds 2000`.
+    Simulate {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Rewrite generated files: protobuf code and the offline data of the SQL queries.
     Codegen,
 }
@@ -35,6 +40,7 @@ pub fn dispatch() -> anyhow::Result<()> {
         Command::Demo { args } => run::demo(&args),
         Command::Test(options) => test::run(&options),
         Command::Bench { args } => run::bench(&args),
+        Command::Simulate { args } => run::simulate(&args),
         Command::Codegen => codegen::rewrite(),
     }
 }

@@ -14,6 +14,8 @@ const OFFLINE: &str = "controller/.sqlx";
 pub fn rewrite() -> anyhow::Result<()> {
     setup::for_running()?;
     run("protobuf", cargo(&["nextest", "run", "-p", "roadstead-proto", "generated"]).env("UPDATE", "1"))?;
+    // Alone, because the controller does not build offline while a query is new.
+    run("build the test Postgres", &mut cargo(&["build", "--package", "roadstead-testkit", "--bins"]))?;
     let folder = root().join(OFFLINE);
     prepare_queries(&folder)?;
     say(&format!("── wrote {}", folder.display()));
@@ -23,6 +25,7 @@ pub fn rewrite() -> anyhow::Result<()> {
 /// Fails if the committed offline data is not what the queries and migrations say. Offline builds alone never notice
 /// that the schema changed.
 pub fn check() -> anyhow::Result<()> {
+    run("build the test Postgres", &mut cargo(&["build", "--workspace", "--bins"]))?;
     let fresh = root().join("target/sqlx-check");
     prepare_queries(&fresh)?;
     let (known, now) = (listing(&root().join(OFFLINE))?, listing(&fresh)?);
@@ -36,7 +39,6 @@ fn prepare_queries(folder: &Path) -> anyhow::Result<()> {
         std::fs::remove_dir_all(folder).with_context(|| format!("clear {}", folder.display()))?;
     }
     std::fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
-    run("build the test Postgres", &mut cargo(&["build", "--workspace", "--bins"]))?;
     let postgres = TestPostgres::start(Some(&root().join("migrations")))?;
     // The macros run only when the crate is compiled anew, and cargo does not see the schema.
     let lib = root().join("controller/src/lib.rs");

@@ -7,7 +7,6 @@ use std::process::{Child, Command, Stdio};
 use anyhow::{Context, ensure};
 
 use crate::setup;
-use crate::step::root;
 
 pub struct TestPostgres {
     child: Child,
@@ -17,7 +16,7 @@ pub struct TestPostgres {
 impl TestPostgres {
     /// Starts the server; with `migrations`, its default database has them applied.
     pub fn start(migrations: Option<&Path>) -> anyhow::Result<Self> {
-        let program = root().join(setup::binaries()).join("roadstead-test-postgres");
+        let program = setup::binaries().join("roadstead-test-postgres");
         let mut command = Command::new(&program);
         if let Some(migrations) = migrations {
             command.arg("--migrations").arg(migrations);

@@ -1,18 +1,23 @@
-//! `demo` and `bench`: built here with visible progress, run as binaries of their own.
+//! `demo`, `bench` and `simulate`: built here with visible progress, run as binaries of their own.
 
 use crate::setup;
-use crate::step::{cargo, root, run};
+use crate::step::{cargo, run};
 
 pub fn demo(arguments: &[String]) -> anyhow::Result<()> {
     setup::for_running()?;
     run("build", &mut cargo(&["build", "--workspace", "--bins"]))?;
-    exec(&root().join(setup::binaries()).join("roadstead-demo"), arguments)
+    exec(&setup::binaries().join("roadstead-demo"), arguments)
 }
 
 pub fn bench(arguments: &[String]) -> anyhow::Result<()> {
     setup::for_running()?;
     run("build", &mut cargo(&["build", "--workspace", "--bins", "--release"]))?;
     exec(&setup::binaries().with_file_name("release").join("roadstead-bench"), arguments)
+}
+
+pub fn simulate(arguments: &[String]) -> anyhow::Result<()> {
+    run("build", &mut cargo(&["build", "--workspace", "--bins"]))?;
+    exec(&setup::binaries().join("roadstead-sim"), arguments)
 }
 
 /// Replaces this process, so that Ctrl-C reaches the program and nothing else.

@@ -16,9 +16,14 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("roadstead-manifests", &["roadstead-routing"]),
     ("roadstead-proto", &["roadstead-routing"]),
     ("roadstead-runtime", &[]),
+    ("roadstead-api", &[]),
+    ("roadstead-cli", &["roadstead-api", "roadstead-manifests", "roadstead-routing"]),
     ("roadstead-agent", &["roadstead-manifests", "roadstead-proto", "roadstead-routing", "roadstead-runtime"]),
     ("roadstead-edge", &["roadstead-proto", "roadstead-routing", "roadstead-runtime"]),
-    ("roadstead-controller", &["roadstead-manifests", "roadstead-proto", "roadstead-routing", "roadstead-runtime"]),
+    (
+        "roadstead-controller",
+        &["roadstead-api", "roadstead-manifests", "roadstead-proto", "roadstead-routing", "roadstead-runtime"],
+    ),
     (
         "roadstead-sim",
         &[

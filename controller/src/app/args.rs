@@ -38,6 +38,13 @@ pub struct ServeArgs {
     /// Probes, metrics and /status. Loopback, because it has no authentication.
     #[arg(long, env = "ROADSTEAD_OBSERVE_LISTEN", default_value = "127.0.0.1:9700", value_name = "ADDR")]
     pub observe_listen: SocketAddr,
+    /// The admin API. Loopback only, because its token would cross a network in the clear.
+    #[arg(long, env = "ROADSTEAD_API_LISTEN", default_value = "127.0.0.1:9780", value_name = "ADDR")]
+    pub api_listen: SocketAddr,
+    /// The admin API's bearer token, in a file of mode 0600; made with a random token if it is not there. Without this
+    /// flag there is no admin API.
+    #[arg(long, env = "ROADSTEAD_API_TOKEN_FILE", value_name = "FILE")]
+    pub api_token_file: Option<PathBuf>,
     /// This controller's certificate chain, with identity `controller/ID`.
     #[arg(long, env = "ROADSTEAD_TLS_CERT", value_name = "FILE")]
     pub tls_cert: PathBuf,

@@ -75,6 +75,7 @@ pub(super) async fn load(
     }
     let started = Instant::now();
     let loaded = store.load().await.context("--database-url: load the world")?;
+    let kept = store.load_kept().await.context("--database-url: load what the guard keeps")?;
     let start = Start {
         now_ms: now_ms(),
         policy,
@@ -83,7 +84,7 @@ pub(super) async fn load(
         limits: Limits::default(),
         metrics: metrics.clone(),
     };
-    let (core, outputs) = Core::start(start);
+    let (core, outputs) = Core::start_guarded(start, kept);
     for output in outputs {
         if let Output::Store(request) = output {
             queue.push(request);

@@ -46,8 +46,10 @@ pub enum Input {
     },
     Store(writer::Event),
     Policy(follow::Event),
-    /// Time passed.
+    /// Time passed, and everything that peers had said is handled.
     Tick,
+    /// Time passed, but more waits to be handled: nothing can be told from a peer's silence.
+    Busy,
 }
 
 #[derive(Clone, PartialEq, Debug)]

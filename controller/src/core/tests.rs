@@ -4,4 +4,5 @@ mod agents;
 mod edges;
 mod harness;
 mod histories;
+mod holds;
 mod statuses;

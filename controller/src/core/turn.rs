@@ -13,12 +13,17 @@ use crate::status::findings::Findings;
 use crate::store::{Cause, WorldId};
 use crate::world::World;
 
+/// While peers are listened to, that is brought up to date at least so often.
+pub const LISTENING_STEP_MS_MAX: u64 = 1_000;
+
 pub struct Turn {
     /// Milliseconds since the Unix epoch, as the caller says; never goes back.
     pub now_ms: u64,
     /// Milliseconds during which peers were listened to. Stands still while a turn takes long or the process is
     /// paused: what was not heard then says nothing about a peer.
     pub listening_ms: u64,
+    /// When that was last brought up to date.
+    pub listened_at_ms: u64,
     pub world_id: WorldId,
     pub world: World,
     pub policy: AcceptedPolicy,
@@ -32,10 +37,24 @@ pub struct Turn {
     pub moved: BTreeMap<ClusterId, Position>,
     /// Clusters whose agent must be told everything: its stream went live in this turn.
     pub welcomed: BTreeSet<ClusterId>,
+    /// Clusters that lost something in this turn because a list lacked it.
+    pub inferred: BTreeSet<ClusterId>,
     pub out: Vec<Output>,
 }
 
 impl Turn {
+    /// Everything that peers had said by now is handled.
+    pub fn listened(&mut self) {
+        let passed_ms = self.now_ms.saturating_sub(self.listened_at_ms);
+        self.listening_ms += passed_ms.min(LISTENING_STEP_MS_MAX);
+        self.listened_at_ms = self.now_ms;
+    }
+
+    /// The time since [`Self::listened`] does not count.
+    pub fn was_deaf(&mut self) {
+        self.listened_at_ms = self.now_ms;
+    }
+
     pub fn to_agent(&mut self, stream: StreamId, message: wire::controller_message::Message) {
         self.out.push(Output::Agent { stream, message: wire::ControllerMessage { message: Some(message) } });
     }

@@ -203,6 +203,7 @@ impl Session {
                 }
                 turn.findings.set(&Source::Prune(self.cluster.clone()), findings);
                 if !removed.is_empty() {
+                    turn.inferred.insert(self.cluster.clone());
                     self.accept(Vec::new(), removed, turn);
                 }
                 if withheld.is_none() {

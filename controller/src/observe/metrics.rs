@@ -68,6 +68,8 @@ pub struct PublishMetrics {
     pub hosts: Gauge,
     pub backends: Gauge,
     pub edges: Gauge,
+    /// Holds that wait for a decision.
+    pub holds: Gauge,
     /// Seconds, as a fraction: how long the last load and first computation took.
     pub start_seconds: Gauge<f64, AtomicU64>,
 }
@@ -197,6 +199,7 @@ impl PublishMetrics {
         registry.register("hosts", "Hosts published, over all pools", self.hosts.clone());
         registry.register("backends", "Backends published, over all pools", self.backends.clone());
         registry.register("edges", "Edges connected", self.edges.clone());
+        registry.register("holds", "Holds that wait for a decision", self.holds.clone());
         registry.register_with_unit(
             "start",
             "Time of the last load and first computation",

@@ -6,6 +6,7 @@ use roadstead_routing::finding::Finding;
 use roadstead_routing::id::{ClusterId, Kind};
 use serde::{Deserialize, Serialize};
 
+use crate::admin::present;
 use crate::core::Core;
 use crate::ingest::State;
 use crate::ingest::session::Session;
@@ -23,6 +24,9 @@ pub struct Report {
     pub pools: Vec<PoolReport>,
     pub store: StoreReport,
     pub policy: PolicyReport,
+    /// Changes that wait for a decision.
+    pub holds: Vec<roadstead_api::Hold>,
+    pub overrides: Vec<roadstead_api::Override>,
     pub findings: Vec<FindingReport>,
     pub findings_total: usize,
 }
@@ -129,6 +133,8 @@ pub fn report(core: &Core, queued: usize) -> Report {
             source: core.turn.policy.source.clone(),
             problem: core.policy_problem.clone(),
         },
+        holds: core.guard().holds().map(present::hold).collect(),
+        overrides: core.guard().overrides().map(present::an_override).collect(),
         findings: core.turn.findings.iter().take(FINDINGS_SHOWN_MAX).map(finding).collect(),
         findings_total: core.turn.findings.len(),
     }
@@ -209,6 +215,6 @@ fn finding(finding: &Finding) -> FindingReport {
     }
 }
 
-fn rfc3339(ms: u64) -> String {
+pub(crate) fn rfc3339(ms: u64) -> String {
     jiff::Timestamp::from_millisecond(ms as i64).unwrap_or_default().to_string()
 }

@@ -384,8 +384,10 @@ impl Session {
     fn news_of_positions(&mut self, turn: &Turn) -> wire::Positions {
         let mut clusters = Vec::new();
         for (cluster, position) in turn.world.positions() {
-            // An edge that is ahead of us keeps what it has, also while a newer epoch has brought nothing yet.
-            if self.told.get(cluster).is_some_and(|told| *told >= position) {
+            // An edge that is ahead of us keeps what it has, also while a newer epoch has brought nothing yet. Until then
+            // it must not hear of that epoch either: on its next stream it would no longer count as ahead.
+            let is_ahead = self.behind.contains_key(cluster);
+            if is_ahead || self.told.get(cluster).is_some_and(|told| *told >= position) {
                 continue;
             }
             self.told.insert(cluster.clone(), position);

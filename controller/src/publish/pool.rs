@@ -73,6 +73,10 @@ impl Pool {
         }
     }
 
+    pub fn refers_to(&self, id: &BackendId) -> bool {
+        self.references.contains_key(id)
+    }
+
     pub fn backend_changed(&mut self, id: &BackendId, digest: Option<Digest>) {
         if self.references.contains_key(id) {
             self.changed(&ResourceKey::Backend(id.clone()), digest);

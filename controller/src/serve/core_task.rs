@@ -14,6 +14,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::core::Core;
 use crate::core::message::{EdgeId, Input, Output, StreamId};
+use crate::guard::decide::{Decided, Decision, Refused};
 use crate::held::Held;
 use crate::ingest::State;
 use crate::observe::metrics::Metrics;
@@ -45,6 +46,15 @@ pub enum Command {
     Input(Input),
     /// What `/status` shows.
     Report(oneshot::Sender<Report>),
+    /// What a person decides. Answered when what follows from it was handed on.
+    Decide(Decision, oneshot::Sender<Result<Decided, Refused>>),
+}
+
+/// Commands that want an answer at the end of the turn.
+#[derive(Default)]
+struct Asked {
+    reports: Vec<oneshot::Sender<Report>>,
+    decisions: Vec<(Decision, oneshot::Sender<Result<Decided, Refused>>)>,
 }
 
 pub struct CoreTask {
@@ -79,22 +89,27 @@ impl CoreTask {
                 Some(event) = self.store_events.recv() => inputs.push(Input::Store(event)),
                 Some(event) = self.policy_events.recv() => inputs.push(Input::Policy(event)),
                 _ = tick.tick() => {
-                    inputs.push(Input::Tick);
+                    inputs.push(if self.inbox.is_empty() { Input::Tick } else { Input::Busy });
                     self.measure();
                 }
             }
             while let Ok(event) = self.store_events.try_recv() {
                 inputs.push(Input::Store(event));
             }
-            let reports = links.take(commands.drain(..), &mut inputs);
+            let Asked { reports, decisions } = links.take(commands.drain(..), &mut inputs);
+            let decided: Vec<_> =
+                decisions.into_iter().map(|(decision, asked)| (self.core.decide(decision), asked)).collect();
             let started = Instant::now();
             let outputs = self.core.handle(now_ms(), inputs.drain(..));
             self.metrics.compute.turn_seconds.observe(started.elapsed().as_secs_f64());
             for output in outputs {
                 inputs.extend(links.give(output, &self.queue));
             }
+            for (decided, asked) in decided {
+                // Whoever asked may have gone, here and below.
+                let _ = asked.send(decided);
+            }
             for asked in reports {
-                // Whoever asked may have gone.
                 let _ = asked.send(report(&self.core, self.queue.len()));
             }
         }
@@ -121,13 +136,9 @@ impl CoreTask {
 }
 
 impl Links {
-    /// Turns commands into inputs; returns who wants a report.
-    fn take(
-        &mut self,
-        commands: impl Iterator<Item = Command>,
-        inputs: &mut Vec<Input>,
-    ) -> Vec<oneshot::Sender<Report>> {
-        let mut reports = Vec::new();
+    /// Turns commands into inputs; returns who wants an answer.
+    fn take(&mut self, commands: impl Iterator<Item = Command>, inputs: &mut Vec<Input>) -> Asked {
+        let mut wanted = Asked::default();
         for command in commands {
             match command {
                 Command::OpenAgent { stream, cluster, link } => {
@@ -146,10 +157,11 @@ impl Links {
                     }
                     inputs.push(input);
                 }
-                Command::Report(asked) => reports.push(asked),
+                Command::Report(asked) => wanted.reports.push(asked),
+                Command::Decide(decision, asked) => wanted.decisions.push((decision, asked)),
             }
         }
-        reports
+        wanted
     }
 
     /// Hands one output on. Returns what the core must hear if its stream is lost.

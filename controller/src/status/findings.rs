@@ -31,6 +31,8 @@ pub enum Source {
     /// What the agent itself found.
     Agent(ClusterId),
     Edge(EdgeId, ResourceKey),
+    /// A Hold, by its id.
+    Hold(String),
 }
 
 /// What a finding is about. `None`: the cluster as a whole.

@@ -5,9 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use roadstead_proto::digest::Digest;
+use roadstead_routing::guard::WINDOW_MS;
 use roadstead_routing::id::{ClusterId, HostKey, ObjectKey, PoolName, Position};
 use uuid::Uuid;
 
+use crate::guard::kept::{Keep, Kept, Key, Loss};
+use crate::serve::core_task::now_ms as unix_ms;
 use crate::store::document::document;
 use crate::store::{
     Batch, ClusterRow, Gap, HostRevision, Loaded, NewPolicy, PolicyRow, Store, StoreError, StoredObject,
@@ -30,6 +33,10 @@ struct State {
     published: BTreeMap<(PoolName, HostKey), Digest>,
     revisions: Vec<HostRevision>,
     gaps: Vec<Gap>,
+    keeps: BTreeMap<Key, Keep>,
+    bodies: BTreeMap<Digest, Vec<u8>>,
+    /// What was replaced, ever.
+    losses: Vec<Loss>,
 }
 
 impl Memory {
@@ -72,6 +79,24 @@ impl Store for Memory {
             unreadable: Vec::new(),
             published: state.published.clone(),
         })
+    }
+
+    async fn load_kept(&self) -> Result<Kept, StoreError> {
+        let state = self.reach()?;
+        let mut kept = Kept::default();
+        for keep in state.keeps.values().cloned() {
+            match keep {
+                Keep::Hold { hold, is_live: true } => kept.holds.push(*hold),
+                Keep::Override(it) => kept.overrides.push(it),
+                Keep::Backend(_, Some(encoded)) => kept.backends.push(encoded),
+                Keep::Hold { .. } | Keep::Lift(_) | Keep::Backend(..) => {}
+            }
+        }
+        let body = |digest| state.bodies.get(digest).cloned().unwrap_or_default();
+        kept.published = state.published.iter().map(|(key, digest)| (key.clone(), body(digest))).collect();
+        let window_begins_ms = unix_ms().saturating_sub(WINDOW_MS);
+        kept.losses = state.losses.iter().filter(|loss| loss.at_ms > window_begins_ms).cloned().collect();
+        Ok(kept)
     }
 
     async fn take_over(&self, request: &TakeOver) -> Result<TakeOverAnswer, StoreError> {
@@ -141,6 +166,14 @@ impl State {
         for revision in &batch.revisions {
             self.publish(revision);
         }
+        for (key, keep) in &batch.keeps {
+            match keep {
+                Keep::Lift(_) | Keep::Backend(_, None) => self.keeps.remove(key),
+                Keep::Hold { .. } | Keep::Override(_) | Keep::Backend(..) => {
+                    self.keeps.insert(key.clone(), keep.clone())
+                }
+            };
+        }
         self.gaps.extend(batch.gap);
         lost
     }
@@ -151,6 +184,13 @@ impl State {
         if self.published.get(&key).copied() == digest {
             return;
         }
+        if let Some(before) = self.published.get(&key).and_then(|digest| self.bodies.get(digest)).cloned() {
+            let (pool, host) = key.clone();
+            self.losses.push(Loss { at_ms: unix_ms(), pool, host, before });
+        }
+        if let Some(body) = &revision.body {
+            self.bodies.insert(body.digest, body.encoded.clone());
+        }
         match digest {
             Some(digest) => self.published.insert(key, digest),
             None => self.published.remove(&key),
@@ -160,6 +200,14 @@ impl State {
 }
 
 fn refuse_nul(batch: &Batch) -> Result<(), StoreError> {
+    let documents = batch.keeps.values().filter_map(|keep| match keep {
+        Keep::Hold { hold, .. } => serde_json::to_string(hold).ok(),
+        Keep::Override(it) => serde_json::to_string(it).ok(),
+        Keep::Lift(_) | Keep::Backend(..) => None,
+    });
+    if documents.into_iter().any(|document| document.contains("\\u0000")) {
+        return Err(StoreError::Rejected("unsupported Unicode escape sequence".to_owned()));
+    }
     for (key, stored) in batch.clusters.values().flat_map(|part| &part.upserts) {
         let in_document = document(&stored.object).is_some_and(|it| it.to_string().contains("\\u0000"));
         if in_document || key.name.name.contains('\0') || key.name.namespace.contains('\0') {

@@ -13,11 +13,13 @@ use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{PgConnection, PgPool};
 
+use crate::guard::kept::Kept;
 use crate::store::{
     Batch, DIGEST_KEY_BYTES, DigestKey, Loaded, NewPolicy, PolicyRow, Store, StoreError, TOMBSTONE_AGE_SECONDS_MAX,
     TOMBSTONES_MAX, TakeOver, TakeOverAnswer,
 };
 
+mod kept;
 mod load;
 mod write;
 
@@ -64,6 +66,10 @@ impl Postgres {
 impl Store for Postgres {
     async fn load(&self) -> Result<Loaded, StoreError> {
         load::load(&self.pool).await
+    }
+
+    async fn load_kept(&self) -> Result<Kept, StoreError> {
+        kept::load(&self.pool).await
     }
 
     async fn take_over(&self, request: &TakeOver) -> Result<TakeOverAnswer, StoreError> {

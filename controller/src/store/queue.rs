@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use roadstead_routing::id::{ClusterId, ObjectKey, Position};
 use tokio::sync::Notify;
 
+use crate::guard::kept::{self, Keep};
 use crate::store::{Batch, ClusterBatch, HostRevision, StoredObject};
 
 /// Host versions that may wait. Beyond, the oldest are dropped and counted in a gap row.
@@ -23,6 +24,7 @@ pub const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub enum Request {
     Write(Write),
     Revision(HostRevision),
+    Keep(Keep),
     /// Answered by [`crate::store::writer::Event::TakenOver`] with the same ticket.
     TakeOver {
         ticket: u64,
@@ -52,6 +54,7 @@ pub struct Queue {
 pub struct Pending {
     clusters: BTreeMap<ClusterId, ClusterBatch>,
     revisions: VecDeque<HostRevision>,
+    keeps: BTreeMap<kept::Key, Keep>,
     /// Revisions that were dropped to stay within the limit.
     pub dropped: u64,
     pub take_overs: Vec<(u64, ClusterId, String)>,
@@ -79,6 +82,7 @@ impl Queue {
         let pending = self.lock();
         pending.clusters.values().map(|part| part.upserts.len() + part.removals.len()).sum::<usize>()
             + pending.revisions.len()
+            + pending.keeps.len()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -101,18 +105,26 @@ impl Pending {
                 }
                 self.revisions.push_back(revision);
             }
+            Request::Keep(keep) => {
+                self.keeps.insert(keep.key(), keep);
+            }
             Request::TakeOver { ticket, cluster, uid } => self.take_overs.push((ticket, cluster, uid)),
         }
     }
 
     pub fn is_empty(&self) -> bool {
-        self.clusters.is_empty() && self.revisions.is_empty() && self.take_overs.is_empty()
+        self.clusters.is_empty() && self.revisions.is_empty() && self.keeps.is_empty() && self.take_overs.is_empty()
     }
 
     /// Cuts the writes into transactions within the limits. A cluster's durable mark is in the last one that has a
     /// part of it, and no transaction has two versions of one host.
     pub fn batches(&mut self) -> VecDeque<Batch> {
         let mut cut = Cut::default();
+        // First, so that no removal is durable without the Hold that kept its host.
+        for (key, keep) in std::mem::take(&mut self.keeps) {
+            cut.room_for(0);
+            cut.filling.keeps.insert(key, keep);
+        }
         for (cluster, part) in std::mem::take(&mut self.clusters) {
             cut.cluster(&cluster, part);
         }

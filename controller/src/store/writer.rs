@@ -150,6 +150,9 @@ impl<S: Store> Writer<S> {
         for revision in batch.revisions.drain(..) {
             tracing::error!(route.host = %revision.host, pool = %revision.pool, reason, "A host version cannot be stored");
         }
+        for key in std::mem::take(&mut batch.keeps).into_keys() {
+            tracing::error!(?key, reason, "What the guard keeps cannot be stored; a restart will not know it");
+        }
         // Without the culprit only the durable marks are left, if they were not what is refused.
         if culprits == 1 {
             batches.push_front(batch);

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod holds;
 mod mistakes;
 mod peers;
 mod setup;
@@ -38,7 +39,10 @@ async fn an_ingress_reaches_an_edge_and_a_restart_sends_nothing_again() {
     let mut edge = Edge::connect(&setup, "e1", held).await;
     assert_eq!(edge.until_synced().await, 0, "the edge has everything already");
     let status = setup.status().await;
-    assert_eq!(status["clusters"][0]["state"], "reconnecting", "no agent came yet, and its hosts are served all the same");
+    assert_eq!(
+        status["clusters"][0]["state"], "reconnecting",
+        "no agent came yet, and its hosts are served all the same"
+    );
     assert_eq!(status["pools"][0]["hosts"], 2);
 
     let mut agent = Agent::connect(&setup, "eu").await;

@@ -41,6 +41,18 @@ async fn a_port_in_use_names_its_flag() {
     let address = listener.local_addr().unwrap().to_string();
     refuses(&setup, "--observe-listen", &address, &["--observe-listen", "cannot listen"]);
     refuses(&setup, "--grpc-listen", &address, &["--grpc-listen", "cannot listen"]);
+    refuses(&setup, "--api-listen", &address, &["--api-listen", "cannot listen"]);
+}
+
+#[tokio::test]
+async fn the_admin_api_is_neither_for_other_machines_nor_for_other_users() {
+    let setup = Setup::new().await;
+    refuses(&setup, "--api-listen", "0.0.0.0:9780", &["--api-listen 0.0.0.0:9780", "loopback", "127.0.0.1"]);
+    let token = setup.path("open.token");
+    std::fs::write(&token, "0123456789abcdef0123456789abcdef").unwrap();
+    std::fs::set_permissions(&token, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    let token = token.display().to_string();
+    refuses(&setup, "--api-token-file", &token, &["--api-token-file", "0644", "chmod 0600"]);
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use roadstead_proto::digest::{BucketHashes, Digest, bucket_of};
+use roadstead_proto::finding::key_to_wire;
 use roadstead_proto::resource::backend_from_wire;
 use roadstead_proto::wire;
 use roadstead_proto::wire::agent_message::Message as AgentSays;
@@ -52,6 +53,13 @@ impl Agent {
             wire::Upsert { digest: Digest::of(&object).to_vec(), object: Some(object) }
         });
         let delta = wire::Delta { seq, upserts: upserts.collect(), ..wire::Delta::default() };
+        self.sender.send(agent_says(AgentSays::Delta(delta))).await.unwrap();
+    }
+
+    pub async fn remove(&mut self, seq: u64, names: &[&str], cause: wire::RemovalCause) {
+        let removal =
+            |name: &&str| wire::Removal { object: Some(key_to_wire(&ingress(name).key())), cause: cause.into() };
+        let delta = wire::Delta { seq, removals: names.iter().map(removal).collect(), ..wire::Delta::default() };
         self.sender.send(agent_says(AgentSays::Delta(delta))).await.unwrap();
     }
 
@@ -127,6 +135,12 @@ impl Edge {
             resources += update.map_or(0, |update| update.upserts.len() + update.removals.len());
         }
         resources
+    }
+
+    pub async fn until_hosts(&mut self, count: usize) {
+        while self.hosts().len() != count {
+            self.hear().await;
+        }
     }
 
     async fn hear(&mut self) -> Option<wire::Update> {

@@ -25,15 +25,17 @@ pub struct Setup {
     pub database: TestDatabase,
     pub grpc: SocketAddr,
     pub observe: SocketAddr,
+    pub api: SocketAddr,
 }
 
 impl Setup {
     pub async fn new() -> Self {
         let database = TestDatabase::migrated(&MIGRATIONS).await.unwrap();
-        let ports = ports::free(2);
+        let ports = ports::free(3);
         let address = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
         let directory = tempfile::tempdir().unwrap();
-        let setup = Self { directory, database, grpc: address(ports[0]), observe: address(ports[1]) };
+        let [grpc, observe, api] = [0, 1, 2].map(|index| address(ports[index]));
+        let setup = Self { directory, database, grpc, observe, api };
         setup.write_policy(POLICY);
         setup.ca(&["init"]);
         setup.issue("controller/c1");
@@ -57,6 +59,8 @@ impl Setup {
             ("--policy-poll-seconds", "1".to_owned()),
             ("--grpc-listen", self.grpc.to_string()),
             ("--observe-listen", self.observe.to_string()),
+            ("--api-listen", self.api.to_string()),
+            ("--api-token-file", self.path("api.token").display().to_string()),
             ("--tls-cert", file("tls.crt")),
             ("--tls-key", file("tls.key")),
             ("--tls-ca", file("ca.crt")),

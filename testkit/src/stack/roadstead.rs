@@ -243,6 +243,17 @@ impl Roadstead {
         serde_json::from_str(&body).context("read /status as JSON")
     }
 
+    /// Runs the command line `roadstead` against the first controller and waits for its end.
+    ///
+    /// # Errors
+    /// If it cannot be run. What it said, and whether it succeeded, is in the answer.
+    pub async fn cli(&self, args: &[&str]) -> anyhow::Result<std::process::Output> {
+        let api = self.controllers[0].api().context("a controller has an admin API")?;
+        let mut command = tokio::process::Command::new(self.binaries.join("roadstead"));
+        command.args(flag("--api", &format!("http://{api}"))).args(flag("--token-file", &self.token_path(1).display()));
+        command.args(args).kill_on_drop(true).output().await.context("run roadstead; build it with --workspace --bins")
+    }
+
     /// Starts one more edge.
     ///
     /// # Errors
@@ -263,7 +274,7 @@ impl Roadstead {
         arguments.extend(region.into_iter().flat_map(|region| flag("--region", &region)));
         arguments.extend(zone.into_iter().flat_map(|zone| flag("--zone", &zone)));
         arguments.extend(args);
-        let addresses = Addresses { observe, http: Some(http), grpc: None };
+        let addresses = Addresses { observe, http: Some(http), grpc: None, api: None };
         let edge = self.member(&format!("edge-{name}"), "roadstead-edge", arguments, addresses).await?;
         Ok(self.edges.push_mut(edge))
     }
@@ -281,7 +292,7 @@ impl Roadstead {
         arguments.extend(flag("--kubeconfig", &kubeconfig.display()));
         arguments.extend(flag("--observe-listen", &observe));
         arguments.extend(args);
-        let addresses = Addresses { observe, http: None, grpc: None };
+        let addresses = Addresses { observe, http: None, grpc: None, api: None };
         let agent = self.member(&agent_name(&cluster), "roadstead-agent", arguments, addresses).await?;
         Ok(self.agents.push_mut(agent))
     }
@@ -296,15 +307,17 @@ impl Roadstead {
     async fn add_controller(&mut self, number: usize, args: &[String]) -> anyhow::Result<()> {
         let names = ["--dns", "localhost", "--ip", "127.0.0.1"];
         let files = self.authority.issue(&format!("controller/c{number}"), &names).await?;
-        let [observe, grpc] = free_addresses();
+        let [observe, grpc, api] = free_addresses();
         let mut arguments = vec!["serve".to_owned()];
         arguments.extend(files.flags());
         arguments.extend(flag("--database-url", &self.database_url()));
         arguments.extend(flag("--policy", &self.policy_path().display()));
         arguments.extend(flag("--grpc-listen", &grpc));
         arguments.extend(flag("--observe-listen", &observe));
+        arguments.extend(flag("--api-listen", &api));
+        arguments.extend(flag("--api-token-file", &self.token_path(number).display()));
         arguments.extend_from_slice(args);
-        let addresses = Addresses { observe, http: None, grpc: Some(grpc) };
+        let addresses = Addresses { observe, http: None, grpc: Some(grpc), api: Some(api) };
         let name = format!("controller-{number}");
         let controller = self.member(&name, CONTROLLER, arguments, addresses).await?;
         self.controllers.push(controller);
@@ -326,6 +339,10 @@ impl Roadstead {
     fn controller_flags(&self) -> Vec<String> {
         let addresses = self.controllers.iter().filter_map(Member::grpc);
         addresses.flat_map(|address| flag("--controller", &format!("https://{address}"))).collect()
+    }
+
+    fn token_path(&self, number: usize) -> PathBuf {
+        self.directory.join(format!("controller-{number}.token"))
     }
 
     fn policy_path(&self) -> PathBuf {

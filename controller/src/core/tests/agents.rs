@@ -304,6 +304,10 @@ fn a_controller_that_was_deaf_for_a_while_keeps_its_streams() {
     for _ in 0..3 {
         it.stall(10_000);
     }
+    for _ in 0..40 {
+        it.now_ms += 250;
+        it.send(vec![Input::Busy]);
+    }
     assert_eq!(it.closed.get(&agent), None);
 }
 

@@ -12,7 +12,7 @@ use roadstead_proto::wire::agent_message::Message as AgentSays;
 use roadstead_proto::wire::config_message::Message as ToEdge;
 use roadstead_proto::wire::controller_message::Message as ToAgent;
 use roadstead_proto::wire::edge_message::Message as EdgeSays;
-use roadstead_routing::id::{ClusterId, Kind, ObjectKey, ObjectName, PortRef};
+use roadstead_routing::id::{ClusterId, HostKey, Kind, ObjectKey, ObjectName, PoolName, PortRef};
 use roadstead_routing::object::{
     EndpointSlice, Ingress, IngressBackend, IngressPath, IngressRule, Object, PathType, Service, ServicePort,
     SliceEndpoint, SlicePort,
@@ -20,7 +20,10 @@ use roadstead_routing::object::{
 use roadstead_routing::table::Table;
 
 use crate::core::message::{Close, EdgeId, Input, Output, StreamId};
-use crate::core::{Core, LISTENING_STEP_MS_MAX, Start};
+use crate::core::turn::LISTENING_STEP_MS_MAX;
+use crate::core::{Core, Start};
+use crate::guard::decide::{Decided, Decision, Refused};
+use crate::guard::kept::{Keep, Kept, Key, Loss};
 use crate::observe::metrics::Metrics;
 use crate::policy::{AcceptedPolicy, file};
 use crate::store::queue::Request;
@@ -44,6 +47,7 @@ pub(super) struct Harness {
     pub epochs: BTreeMap<ClusterId, (u64, String)>,
     pub stored: BTreeMap<(ClusterId, ObjectKey), StoredObject>,
     pub revisions: Vec<HostRevision>,
+    pub keeps: BTreeMap<Key, Keep>,
     pub to_agents: BTreeMap<StreamId, Vec<ToAgent>>,
     pub edges: BTreeMap<StreamId, EdgeModel>,
     pub closed: BTreeMap<StreamId, Close>,
@@ -81,11 +85,32 @@ impl Harness {
 
     /// A core that starts with what a store held.
     pub fn restarted(loaded: Loaded, policy: &str, limits: Limits) -> Self {
+        Self::begun(loaded, policy, |start| Core::start(Start { limits, ..start }))
+    }
+
+    /// With the guard on, as a real controller runs.
+    pub fn guarded() -> Self {
+        Self::begun(Self::new().what_is_stored(), POLICY, |start| Core::start_guarded(start, Kept::default()))
+    }
+
+    /// Another process that finds what this one stored, some time later.
+    pub fn restart_guarded(&self, later_ms: u64) -> Self {
+        let (loaded, now_ms) = (self.what_is_stored(), self.now_ms + later_ms);
+        let start = |start| Core::start_guarded(Start { now_ms, ..start }, self.what_is_kept());
+        let mut harness = Self::begun(loaded, POLICY, start);
+        harness.now_ms = now_ms;
+        (harness.stored, harness.last_stream) = (self.stored.clone(), self.last_stream);
+        harness.revisions.splice(0..0, self.revisions.iter().cloned());
+        let newer = std::mem::replace(&mut harness.keeps, self.keeps.clone());
+        harness.keeps.extend(newer);
+        harness
+    }
+
+    fn begun(loaded: Loaded, policy: &str, begin: impl FnOnce(Start) -> (Core, Vec<Output>)) -> Self {
         let epochs = loaded.clusters.iter().map(|(id, row)| (id.clone(), (row.epoch, row.uid.clone()))).collect();
         let policy = AcceptedPolicy { rev: 1, policy: file::parse(policy).unwrap(), source: "test".to_owned() };
-        let start =
-            Start { now_ms: 1_000_000, policy, policy_problem: None, loaded, limits, metrics: Metrics::default() };
-        let (core, outputs) = Core::start(start);
+        let (limits, metrics) = (Limits::default(), Metrics::default());
+        let (core, outputs) = begin(Start { now_ms: 1_000_000, policy, policy_problem: None, loaded, limits, metrics });
         let mut harness = Self {
             core,
             now_ms: 1_000_000,
@@ -94,6 +119,7 @@ impl Harness {
             epochs,
             stored: BTreeMap::new(),
             revisions: Vec::new(),
+            keeps: BTreeMap::new(),
             to_agents: BTreeMap::new(),
             edges: BTreeMap::new(),
             closed: BTreeMap::new(),
@@ -150,6 +176,10 @@ impl Harness {
             }
             Request::Revision(revision) => {
                 self.revisions.push(revision);
+                None
+            }
+            Request::Keep(keep) => {
+                self.keeps.insert(keep.key(), keep);
                 None
             }
             Request::Write(write) => {
@@ -297,8 +327,55 @@ impl Harness {
             clusters: self.epochs.iter().map(|(id, entry)| (id.clone(), row(entry))).collect(),
             objects: self.stored.iter().map(|((cluster, _), stored)| (cluster.clone(), stored.clone())).collect(),
             unreadable: Vec::new(),
-            published: BTreeMap::new(),
+            published: self
+                .published()
+                .into_iter()
+                .filter_map(|(key, revision)| Some((key, revision.body.as_ref()?.digest)))
+                .collect(),
         }
+    }
+
+    fn what_is_kept(&self) -> Kept {
+        let mut kept = Kept::default();
+        for keep in self.keeps.values().cloned() {
+            match keep {
+                Keep::Hold { hold, is_live: true } => kept.holds.push(*hold),
+                Keep::Override(it) => kept.overrides.push(it),
+                Keep::Backend(_, Some(encoded)) => kept.backends.push(encoded),
+                _ => {}
+            }
+        }
+        let bodies =
+            self.published().into_iter().filter_map(|(key, it)| Some((key, it.body.as_ref()?.encoded.clone())));
+        kept.published = bodies.collect();
+        for (index, revision) in self.revisions.iter().enumerate() {
+            let same = |it: &&HostRevision| (&it.pool, &it.host) == (&revision.pool, &revision.host);
+            let before = self.revisions[..index].iter().rev().find(same).and_then(|it| it.body.as_ref());
+            kept.losses.extend(before.map(|body| Loss {
+                at_ms: self.now_ms,
+                pool: revision.pool.clone(),
+                host: revision.host.clone(),
+                before: body.encoded.clone(),
+            }));
+        }
+        kept
+    }
+
+    /// The last version of every host.
+    fn published(&self) -> BTreeMap<(PoolName, HostKey), &HostRevision> {
+        self.revisions.iter().map(|it| ((it.pool.clone(), it.host.clone()), it)).collect()
+    }
+
+    /// A person decides, and the next turn follows at once.
+    pub fn decide(&mut self, decision: Decision) -> Result<Decided, Refused> {
+        let decided = self.core.decide(decision);
+        self.send(Vec::new());
+        decided
+    }
+
+    /// The hosts that are published, sorted.
+    pub fn hosts(&self) -> Vec<String> {
+        self.core.publish().table().hosts.keys().map(|(_, host)| host.to_string()).collect()
     }
 }
 

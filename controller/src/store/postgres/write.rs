@@ -7,6 +7,7 @@ use roadstead_routing::id::{ClusterId, ObjectKey, Position};
 use serde_json::Value;
 use sqlx::PgConnection;
 
+use super::kept;
 use crate::store::document::document;
 use crate::store::{Batch, ClusterBatch, Gap, HostRevision};
 
@@ -16,6 +17,7 @@ pub(super) async fn batch(connection: &mut PgConnection, batch: &Batch) -> Resul
     let held = || batch.clusters.iter().filter(|(cluster, _)| !lost.contains(*cluster));
     upserts(connection, held()).await?;
     removals(connection, held()).await?;
+    kept::write(connection, batch.keeps.values()).await?;
     revisions(connection, &batch.revisions).await?;
     if let Some(gap) = batch.gap {
         write_gap(connection, gap).await?;

@@ -25,6 +25,7 @@ pub(super) struct Addresses {
     pub(super) observe: SocketAddr,
     pub(super) http: Option<SocketAddr>,
     pub(super) grpc: Option<SocketAddr>,
+    pub(super) api: Option<SocketAddr>,
 }
 
 impl Member {
@@ -45,6 +46,11 @@ impl Member {
     /// Where a controller takes streams.
     pub fn grpc(&self) -> Option<SocketAddr> {
         self.addresses.grpc
+    }
+
+    /// Where a controller's admin API is.
+    pub fn api(&self) -> Option<SocketAddr> {
+        self.addresses.api
     }
 
     /// Where `/livez`, `/readyz` and `/metrics` are, and a controller's `/status`.
