@@ -25,6 +25,7 @@ use crate::store::writer::Event;
 use crate::store::{Cause, Loaded};
 use crate::world::{Limits, World};
 
+pub mod heartbeat;
 pub mod message;
 pub mod turn;
 

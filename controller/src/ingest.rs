@@ -12,6 +12,7 @@ use roadstead_proto::wire::controller_message::Message as Say;
 use roadstead_routing::finding::{Code, Finding, Severity};
 use roadstead_routing::id::{ClusterId, Kind, Position};
 
+use crate::core::heartbeat::Heartbeats;
 use crate::core::message::{Close, StreamId};
 use crate::core::turn::Turn;
 use crate::ingest::session::Session;
@@ -39,8 +40,7 @@ pub struct Ingest {
     members: BTreeMap<ClusterId, Member>,
     streams: BTreeMap<StreamId, Stream>,
     last_ticket: u64,
-    heartbeat: u64,
-    heartbeat_at_ms: u64,
+    heartbeats: Heartbeats,
 }
 
 /// A cluster that ever reported or is about to.
@@ -199,13 +199,9 @@ impl Ingest {
 
     /// Tells agents that this controller lives, if it is time.
     pub fn beat(&mut self, turn: &mut Turn) {
-        if turn.now_ms < self.heartbeat_at_ms {
-            return;
-        }
-        self.heartbeat_at_ms = turn.now_ms + HEARTBEAT_EVERY_MS;
-        self.heartbeat += 1;
+        let Some(heartbeat) = self.heartbeats.due(turn.now_ms) else { return };
         for stream in self.streams.keys() {
-            turn.to_agent(*stream, Say::Heartbeat(wire::Heartbeat { seq: self.heartbeat }));
+            turn.to_agent(*stream, Say::Heartbeat(heartbeat));
         }
     }
 

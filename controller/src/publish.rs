@@ -18,11 +18,12 @@ use roadstead_routing::id::{BackendId, HostKey, PoolName};
 use roadstead_routing::table::{Backend, Host, Table};
 
 use crate::compute::{Computed, Resource, backends_of};
+use crate::core::heartbeat::Heartbeats;
 use crate::core::message::{Close, EdgeId, Output, StreamId};
 use crate::core::turn::Turn;
 use crate::guard::kept::{Keep, Kept, Loss};
 use crate::guard::{Changes, Guard};
-use crate::ingest::{HEARTBEAT_EVERY_MS, HEARTBEAT_TIMEOUT_MS, Ingest};
+use crate::ingest::{HEARTBEAT_TIMEOUT_MS, Ingest};
 use crate::publish::pool::Pool;
 use crate::store::queue::Request;
 use crate::store::{Cause, HostBody, HostRevision};
@@ -47,8 +48,7 @@ pub struct Publish {
     /// The same, found in this turn.
     orphans: BTreeSet<BackendId>,
     news: News,
-    heartbeat: u64,
-    heartbeat_at_ms: u64,
+    heartbeats: Heartbeats,
 }
 
 /// What may let a status be written. Read by the status stage.
@@ -200,13 +200,9 @@ impl Publish {
 
     /// Tells edges that this controller lives, if it is time.
     pub fn beat(&mut self, turn: &mut Turn) {
-        if turn.now_ms < self.heartbeat_at_ms {
-            return;
-        }
-        self.heartbeat_at_ms = turn.now_ms + HEARTBEAT_EVERY_MS;
-        self.heartbeat += 1;
+        let Some(heartbeat) = self.heartbeats.due(turn.now_ms) else { return };
         for stream in self.streams.keys() {
-            turn.to_edge(*stream, Say::Heartbeat(wire::Heartbeat { seq: self.heartbeat }));
+            turn.to_edge(*stream, Say::Heartbeat(heartbeat));
         }
     }
 
