@@ -10,14 +10,14 @@ use roadstead_proto::{finding, wire};
 use roadstead_routing::finding::{Code, Severity};
 use roadstead_routing::id::{Kind, ObjectKey, ObjectName, PortRef};
 use roadstead_routing::object::{
-    AddressType, EndpointSlice, Ingress, IngressBackend, IngressClass, IngressPath, IngressRule, Meta, Object,
-    PathType, Service, ServiceType, SliceEndpoint,
+    AddressType, EndpointSlice, Hidden, Ingress, IngressBackend, IngressClass, IngressPath, IngressRule, IngressTls,
+    Meta, Object, PathType, Secret, SecretContent, Service, ServiceType, SliceEndpoint,
 };
 use roadstead_routing::policy::CONTROLLER_NAME;
 use wire::agent_message::Message as ToController;
 use wire::controller_message::Message as FromController;
 
-use crate::reduce::{Observation, Reducer, Sighting, Unreadable};
+use crate::reduce::{Change, Observation, Reducer, Sighting, Unreadable};
 use crate::status::StatusSeen;
 
 pub(crate) const NAMESPACE: &str = "shop";
@@ -72,6 +72,21 @@ pub(crate) fn service(name: &str) -> Object {
     }))
 }
 
+pub(crate) fn secret(name: &str) -> Object {
+    Object::Secret(Arc::new(Secret {
+        name: ObjectName::new(NAMESPACE, name),
+        meta: meta(Kind::Secret, name),
+        content: SecretContent::Values([("auth".into(), Hidden(name.as_bytes().into()))].into()),
+    }))
+}
+
+/// The Ingress, with this Secret in its `tls`.
+pub(crate) fn showing(ingress: &Object, secret: &str) -> Object {
+    let Object::Ingress(ingress) = ingress else { panic!("an Ingress") };
+    let tls = vec![IngressTls { hosts: Vec::new(), secret_name: secret.into() }];
+    Object::Ingress(Arc::new(Ingress { tls, ..(**ingress).clone() }))
+}
+
 /// `last`: of the one endpoint's address.
 pub(crate) fn slice(name: &str, service: &str, last: u8) -> Object {
     Object::EndpointSlice(Arc::new(EndpointSlice {
@@ -98,6 +113,7 @@ pub(crate) fn with_meta(object: &Object, change: impl Fn(&mut Meta)) -> Object {
         Object::Ingress(ingress) => change(&mut Arc::make_mut(ingress).meta),
         Object::Service(service) => change(&mut Arc::make_mut(service).meta),
         Object::EndpointSlice(slice) => change(&mut Arc::make_mut(slice).meta),
+        Object::Secret(secret) => change(&mut Arc::make_mut(secret).meta),
     }
     object
 }
@@ -127,20 +143,33 @@ pub(crate) fn failed() -> Observation {
     Observation::Failed(crate::reduce::ListFailure { message: "403".to_owned(), remedy: "grant it".to_owned() })
 }
 
-/// Lists `objects`, each kind completely.
+/// Lists `objects`, each kind completely and, as agents do, all at the same time.
 pub(crate) fn list_all(reducer: &mut Reducer, objects: &[Object]) {
     for kind in Kind::ALL {
-        list(reducer, kind, objects);
+        reducer.apply(kind, Observation::ListStarted);
+    }
+    for kind in Kind::ALL {
+        finish_list(reducer, kind, objects);
     }
 }
 
-pub(crate) fn list(reducer: &mut Reducer, kind: Kind, objects: &[Object]) -> Vec<crate::reduce::Change> {
-    let mut changes = reducer.apply(kind, Observation::ListStarted).changes;
+pub(crate) fn list(reducer: &mut Reducer, kind: Kind, objects: &[Object]) -> Vec<Change> {
+    reducer.apply(kind, Observation::ListStarted);
+    finish_list(reducer, kind, objects)
+}
+
+pub(crate) fn finish_list(reducer: &mut Reducer, kind: Kind, objects: &[Object]) -> Vec<Change> {
+    let mut changes = Vec::new();
     for object in objects.iter().filter(|object| object.key().kind == kind) {
         changes.extend(reducer.apply(kind, seen(object)).changes);
     }
     changes.extend(reducer.apply(kind, Observation::Listed).changes);
     changes
+}
+
+/// Every watch says that it is live.
+pub(crate) fn bookmarks(reducer: &mut Reducer) -> Vec<Change> {
+    Kind::ALL.into_iter().flat_map(|kind| reducer.apply(kind, Observation::Bookmark).changes).collect()
 }
 
 /// A controller that believes everything, and holds inferred removals back until their kind's SyncComplete.
@@ -164,10 +193,10 @@ impl ModelController {
         }
         let classes = classes.iter().map(|class| (*class).to_owned()).collect();
         reply(FromController::Welcome(wire::Welcome {
-            world: Some(wire::World { id: vec![1; 16], incarnation: 1 }),
+            world: Some(wire::World { id: vec![1; 16], incarnation: 1, adopted: Vec::new() }),
             epoch: 1,
             known: known.to_bytes(),
-            policy: Some(wire::AgentPolicy { classes }),
+            policy: Some(wire::AgentPolicy { classes, ..wire::AgentPolicy::default() }),
             ..wire::Welcome::default()
         }))
     }
@@ -180,7 +209,7 @@ impl ModelController {
     pub(crate) fn take(&mut self, message: wire::AgentMessage) -> Option<wire::ControllerMessage> {
         self.largest = self.largest.max(prost::Message::encoded_len(&message));
         match message.message? {
-            ToController::BucketRequest(request) => return Some(self.contents(&request.buckets)),
+            ToController::BucketRequest(request) => return Some(self.contents(&request)),
             ToController::Delta(delta) => self.apply(delta),
             ToController::SyncComplete(complete) => {
                 let kind = Kind::from_number(complete.kind).unwrap();
@@ -216,18 +245,22 @@ impl ModelController {
         }
     }
 
-    fn contents(&self, buckets: &[u32]) -> wire::ControllerMessage {
+    fn contents(&self, request: &wire::BucketRequest) -> wire::ControllerMessage {
         let bucket = |index: &u32| wire::Bucket {
             index: *index,
             held: self
                 .objects
                 .iter()
-                .map(|(key, (digest, _))| wire::Held { key: key_text(key), digest: digest.to_vec() })
+                .map(|(key, (digest, _))| wire::Held {
+                    key: key_text(key),
+                    digest: digest.to_vec(),
+                    clusters: Vec::new(),
+                })
                 .filter(|held| bucket_of(&held.key) as u32 == *index)
                 .collect(),
         };
-        let buckets = buckets.iter().map(bucket).collect();
-        reply(FromController::BucketContents(wire::BucketContents { buckets, last: true }))
+        let (buckets, number) = (request.buckets.iter().map(bucket).collect(), request.number);
+        reply(FromController::BucketContents(wire::BucketContents { buckets, last: true, position: None, number }))
     }
 
     /// A new stream: numbering starts over, what was held back is asked for again.

@@ -48,7 +48,11 @@ impl Metrics {
         let metrics = Self::default();
         let registry = registry.sub_registry_with_prefix("roadstead_agent");
         registry.register("reported_objects", "Objects reported to the controller", metrics.reported.clone());
-        registry.register("list_complete", "1 once the kind can be pruned", metrics.complete.clone());
+        registry.register(
+            "list_complete",
+            "1 while what is missing of the kind is known to be gone",
+            metrics.complete.clone(),
+        );
         registry.register("list_failures", "Lists that failed", metrics.list_failures.clone());
         registry.register("watch_events", "Objects listed, changed or deleted", metrics.watch_events.clone());
         registry.register(
@@ -78,7 +82,7 @@ impl Metrics {
             Observation::Seen(_) | Observation::Unreadable(_) | Observation::Deleted(_) => {
                 self.watch_events.get_or_create(&kind.into()).inc();
             }
-            Observation::ListStarted | Observation::Listed => {}
+            Observation::ListStarted | Observation::Listed | Observation::Bookmark => {}
         }
     }
 

@@ -1,17 +1,22 @@
 //! From everything seen in the cluster to what the controller must know.
 //!
-//! [`Observation`]s of four watches in → [`Reported`] (the set of objects to report) and the [`Change`]s to it out.
+//! [`Observation`]s of five watches in → [`Reported`] (the set of objects to report) and the [`Change`]s to it out.
 //! Reported are: IngressClasses that are ours or named by the policy, the Ingresses they make ours (rule I-4), the
-//! Services those refer to, and the EndpointSlices of those Services. Nothing else leaves the cluster.
+//! Services and Secrets those refer to, and the EndpointSlices of those Services. Further Services only if the controller
+//! asks for them, because a host that used them is held or pinned. Nothing else leaves the cluster.
 //!
-//! Three rules keep a failing API from removing routes:
+//! Four rules keep a failing API from removing routes:
 //! - an object is taken for gone only if a watch said so, or if a *complete* list does not have it;
-//! - a kind is complete only if it and the kinds that decide about it ([`depends_on`]) were listed at least once;
-//!   until then nothing of it is pruned;
-//! - an object that is there but cannot be read stays as it was last known.
+//! - a kind is complete only if its last list succeeded, the kinds that decide about it ([`depends_on`]) were listed at
+//!   least once, and those that declare its objects ([`vouched_by`]) were listed since its list began or heard from since
+//!   it ended; until then nothing of it is pruned;
+//! - an object that is there but cannot be read stays as it was last known;
+//! - an Ingress that names a class nobody has seen stays until the classes were heard from: the watches of two kinds are
+//!   not in order, and the class may be as new as the Ingress.
 //!
 //! Pure: no I/O, no clock.
 
+mod list;
 mod references;
 mod reported;
 #[cfg(test)]
@@ -25,6 +30,7 @@ use roadstead_routing::id::{ClusterId, Kind, ObjectKey, ObjectName};
 use roadstead_routing::object::{Ingress, Object};
 
 use crate::status::StatusSeen;
+use list::List;
 use references::References;
 pub use reported::{Report, Reported};
 
@@ -43,6 +49,8 @@ pub enum Observation {
     Deleted(ObjectKey),
     /// The list is complete: what it did not mention is gone.
     Listed,
+    /// A live watch has nothing new.
+    Bookmark,
     /// The list failed; what it mentioned so far counts, what it did not mention means nothing.
     Failed(ListFailure),
 }
@@ -93,13 +101,32 @@ pub struct Outcome {
     pub ingresses: BTreeSet<ObjectName>,
 }
 
-/// The kinds that decide which objects of `kind` are reported. A Service decides nothing about EndpointSlices: those
-/// are chosen by the name that Ingresses refer to.
+impl Outcome {
+    /// Adds what came of it later.
+    fn merge(&mut self, later: Self) {
+        self.changes.extend(later.changes);
+        self.ingresses.extend(later.ingresses);
+    }
+}
+
+/// The kinds that decide whether what is missing of `kind` is gone. EndpointSlices are chosen by the name that
+/// Ingresses refer to, but a Service without them is one without endpoints.
 pub fn depends_on(kind: Kind) -> &'static [Kind] {
     match kind {
         Kind::IngressClass => &[],
         Kind::Ingress => &[Kind::IngressClass],
-        Kind::Service | Kind::EndpointSlice => &[Kind::IngressClass, Kind::Ingress],
+        Kind::Service | Kind::Secret => &[Kind::IngressClass, Kind::Ingress],
+        Kind::EndpointSlice => &[Kind::IngressClass, Kind::Ingress, Kind::Service],
+    }
+}
+
+/// The kinds whose objects need those of `kind`. An API server that comes back empty ends every watch, each at its own
+/// time: what such a kind said before is no evidence that somebody still declares what a later list does not have.
+fn vouched_by(kind: Kind) -> &'static [Kind] {
+    match kind {
+        Kind::IngressClass | Kind::Ingress => &[],
+        Kind::Service | Kind::Secret => &[Kind::Ingress],
+        Kind::EndpointSlice => &[Kind::Ingress, Kind::Service],
     }
 }
 
@@ -110,29 +137,29 @@ pub struct Reducer {
     lists: BTreeMap<Kind, List>,
     references: References,
     reported: Reported,
-}
-
-#[derive(Default)]
-struct List {
-    /// Succeeded at least once.
-    complete: bool,
-    /// Named so far by the list that is running.
-    running: Option<BTreeSet<ObjectKey>>,
-    /// An object without a readable name was listed: what seems absent may be that one.
-    unnamed: Option<Problem>,
-    failure: Option<ListFailure>,
+    /// Of Ingresses that are ours: what they have become, with a class that was not seen.
+    postponed: BTreeMap<ObjectKey, Sighting>,
+    /// Observations so far: the order in which lists and watches said something.
+    turn: u64,
 }
 
 impl Reducer {
     pub fn apply(&mut self, kind: Kind, observation: Observation) -> Outcome {
-        match observation {
+        self.turn += 1;
+        let is_live = !matches!(observation, Observation::ListStarted | Observation::Failed(_));
+        let mut outcome = match observation {
             Observation::ListStarted => self.start(kind),
             Observation::Seen(sighting) => self.see(kind, *sighting),
             Observation::Unreadable(unreadable) => self.note_unreadable(kind, unreadable),
             Observation::Deleted(key) => self.delete(&key),
             Observation::Listed => self.finish(kind),
+            Observation::Bookmark => Outcome::default(),
             Observation::Failed(failure) => self.fail(kind, failure),
+        };
+        if is_live {
+            outcome.merge(self.hear(kind));
         }
+        outcome
     }
 
     /// Sets the IngressClass names that are managed whatever their controller.
@@ -146,13 +173,40 @@ impl Reducer {
         Outcome { changes: self.settle(touched, Cause::Deleted), ingresses }
     }
 
+    /// Sets the Services (`NAMESPACE/NAME`) that are reported although no Ingress may refer to them.
+    pub fn set_services(&mut self, services: &[String]) -> Outcome {
+        let parse = |text: &String| text.split_once('/').map(|(namespace, name)| ObjectName::new(namespace, name));
+        let touched = self.references.set_wanted(services.iter().filter_map(parse).collect());
+        Outcome { changes: self.settle(touched, Cause::Deleted), ..Outcome::default() }
+    }
+
     pub fn reported(&self) -> &Reported {
         &self.reported
     }
 
     /// Whether everything of `kind` that should be reported is, so that what is not reported does not exist.
     pub fn complete(&self, kind: Kind) -> bool {
-        depends_on(kind).iter().all(|kind| self.listed(*kind)) && self.listed(kind)
+        self.listed(kind)
+            && self.is_current(kind)
+            && depends_on(kind).iter().all(|kind| self.listed(*kind))
+            && self.is_vouched_for(kind)
+    }
+
+    /// Whether the last list of `kind` succeeded and its watch goes on.
+    pub fn is_current(&self, kind: Kind) -> bool {
+        self.lists.get(&kind).is_some_and(List::is_current)
+    }
+
+    /// Whether what is reported of an object may be outdated: it was seen before its kind's watch ended, or cannot be
+    /// read, or became an Ingress of a class that was not seen.
+    pub fn is_outdated(&self, key: &ObjectKey) -> bool {
+        let is_named = self.lists.get(&key.kind).is_some_and(|list| list.names(key));
+        self.postponed.contains_key(key) || self.is_unreadable(key) || !(is_named || self.is_current(key.kind))
+    }
+
+    /// Whether the object is there, but cannot be read.
+    pub fn is_unreadable(&self, key: &ObjectKey) -> bool {
+        self.reported.is_unreadable(key)
     }
 
     /// Whether every kind was listed or has failed to be: waiting longer may take for ever.
@@ -199,16 +253,46 @@ impl Reducer {
 
     fn start(&mut self, kind: Kind) -> Outcome {
         let list = self.lists.entry(kind).or_default();
-        list.running = Some(BTreeSet::new());
+        list.start(self.turn);
         if list.unnamed.take().is_some() {
             self.reported.bump_findings();
         }
         Outcome::default()
     }
 
+    /// The watch of `kind` is live. A list that is running is not: what it has not named yet may be gone.
+    fn hear(&mut self, kind: Kind) -> Outcome {
+        let waiting: Vec<Kind> = Kind::ALL.into_iter().filter(|kind| !self.is_vouched_for(*kind)).collect();
+        let list = self.lists.entry(kind).or_default();
+        if !list.is_running() {
+            list.heard = self.turn;
+        }
+        let mut outcome = Outcome::default();
+        if kind == Kind::IngressClass && !list.is_running() {
+            for sighting in std::mem::take(&mut self.postponed).into_values() {
+                outcome.merge(self.take(sighting));
+            }
+        }
+        if waiting.into_iter().any(|kind| self.is_vouched_for(kind)) {
+            outcome.changes.extend(self.settle_left());
+        }
+        outcome
+    }
+
     fn see(&mut self, kind: Kind, sighting: Sighting) -> Outcome {
         let key = sighting.converted.object.key();
         self.mark(kind, &key);
+        self.postponed.remove(&key);
+        if self.is_of_unseen_class(&sighting) && self.references.manages(&key.name) {
+            self.postponed.insert(key, sighting);
+            return Outcome::default();
+        }
+        self.take(sighting)
+    }
+
+    fn take(&mut self, sighting: Sighting) -> Outcome {
+        let key = sighting.converted.object.key();
+        let kind = key.kind;
         let was_unreadable = self.reported.set_unreadable(&key, None);
         self.references.replace_slice(&key, Some(&sighting.converted.object));
         self.seen.insert(key.clone(), sighting);
@@ -222,10 +306,17 @@ impl Reducer {
         Outcome { changes, ingresses }
     }
 
+    fn is_of_unseen_class(&self, sighting: &Sighting) -> bool {
+        let Object::Ingress(ingress) = &sighting.converted.object else { return false };
+        let is_seen = |name: &str| self.seen.contains_key(&ObjectKey::new(Kind::IngressClass, "", name));
+        ingress.class_name.as_deref().is_some_and(|name| !is_seen(name))
+    }
+
     fn note_unreadable(&mut self, kind: Kind, unreadable: Unreadable) -> Outcome {
         match unreadable.problem.object.clone() {
             Some(key) => {
                 self.mark(kind, &key);
+                self.postponed.remove(&key);
                 self.reported.set_unreadable(&key, Some(unreadable));
             }
             None => {
@@ -237,20 +328,15 @@ impl Reducer {
     }
 
     fn delete(&mut self, key: &ObjectKey) -> Outcome {
-        if let Some(running) = self.lists.entry(key.kind).or_default().running.as_mut() {
-            running.remove(key);
-        }
+        self.lists.entry(key.kind).or_default().unmark(key);
         self.remove(BTreeSet::from([key.clone()]), Cause::Deleted)
     }
 
     fn finish(&mut self, kind: Kind) -> Outcome {
         let list = self.lists.entry(kind).or_default();
-        let Some(present) = list.running.take() else { return Outcome::default() };
-        if list.unnamed.is_some() {
-            return Outcome::default();
-        }
-        list.complete = true;
-        if list.failure.take().is_some() {
+        let had_failed = list.failure.is_some();
+        let Some(present) = list.finish(self.turn) else { return Outcome::default() };
+        if had_failed {
             self.reported.bump_findings();
         }
         let known = self.keys_of(kind).into_iter().chain(self.reported.unreadable_of(kind));
@@ -260,17 +346,14 @@ impl Reducer {
         outcome
     }
 
-    /// Settles what had to be left until now because a kind that decides about it was not complete.
+    /// Settles what had to be left until now because its kind was not complete.
     fn settle_left(&mut self) -> Vec<Change> {
         let left: BTreeSet<ObjectKey> = self.reported.keys().filter(|key| !self.wanted(key)).cloned().collect();
         self.settle(left, Cause::Inferred)
     }
 
     fn fail(&mut self, kind: Kind, failure: ListFailure) -> Outcome {
-        let list = self.lists.entry(kind).or_default();
-        list.running = None;
-        if list.failure.as_ref() != Some(&failure) {
-            list.failure = Some(failure);
+        if self.lists.entry(kind).or_default().fail(failure) {
             self.reported.bump_findings();
         }
         Outcome::default()
@@ -285,12 +368,16 @@ impl Reducer {
             }
             self.references.replace_slice(&key, None);
             self.seen.remove(&key);
+            self.postponed.remove(&key);
             let ingresses = self.affected(&key);
             touched.extend(self.reconsider(ingresses.iter()));
             outcome.ingresses.extend(ingresses);
+            if cause == Cause::Deleted && self.reported.remove(&key) {
+                outcome.changes.push(Change::Removal(key.clone(), cause));
+            }
             touched.insert(key);
         }
-        outcome.changes = self.settle(touched, cause);
+        outcome.changes.extend(self.settle(touched, cause));
         // Nothing was reported for an object that could never be read, but an older form may be held.
         let certain = unread.into_iter().filter(|key| cause == Cause::Deleted || self.complete(key.kind));
         outcome.changes.extend(certain.map(|key| Change::Removal(key, cause)));
@@ -298,9 +385,7 @@ impl Reducer {
     }
 
     fn mark(&mut self, kind: Kind, key: &ObjectKey) {
-        if let Some(running) = self.lists.entry(kind).or_default().running.as_mut() {
-            running.insert(key.clone());
-        }
+        self.lists.entry(kind).or_default().mark(key);
     }
 
     /// Whether `kind` was listed completely. A class that cannot be read may be anybody's, so it counts as missing.
@@ -309,12 +394,18 @@ impl Reducer {
         complete && (kind != Kind::IngressClass || self.reported.unreadable_of(kind).next().is_none())
     }
 
+    fn is_vouched_for(&self, kind: Kind) -> bool {
+        let Some(list) = self.lists.get(&kind) else { return true };
+        let is_heard = |kind: &Kind| self.lists.get(kind).is_some_and(|other| other.is_news_to(list));
+        vouched_by(kind).iter().all(|kind| is_heard(kind) && self.is_vouched_for(*kind))
+    }
+
     /// The Ingresses about which a change of `key` may decide anew.
     fn affected(&self, key: &ObjectKey) -> BTreeSet<ObjectName> {
         match key.kind {
             Kind::IngressClass => references::choosing(&key.name.name, self.ingresses()),
             Kind::Ingress => BTreeSet::from([key.name.clone()]),
-            Kind::Service | Kind::EndpointSlice => BTreeSet::new(),
+            Kind::Service | Kind::EndpointSlice | Kind::Secret => BTreeSet::new(),
         }
     }
 
@@ -350,9 +441,8 @@ impl Reducer {
                     }
                 }
                 None if self.reported.is_unreadable(&key) => {}
-                seen => {
-                    let gone = seen.is_none() && cause == Cause::Deleted;
-                    if (gone || self.complete(key.kind)) && self.reported.remove(&key) {
+                _ => {
+                    if self.complete(key.kind) && self.reported.remove(&key) {
                         changes.push(Change::Removal(key, cause));
                     }
                 }
@@ -366,7 +456,7 @@ impl Reducer {
         self.seen.get(key).is_some_and(|sighting| match &sighting.converted.object {
             Object::IngressClass(class) => self.references.ours(class),
             Object::Ingress(ingress) => self.references.manages(&ingress.name),
-            Object::Service(service) => self.references.refers_to(&service.name),
+            Object::Service(_) | Object::Secret(_) => self.references.refers_to(key),
             Object::EndpointSlice(slice) => self.references.refers_to(&References::service_of(slice)),
         })
     }

@@ -76,6 +76,8 @@ pub struct Session {
     last_heard: Duration,
     last_beat: Option<Duration>,
     beats: u64,
+    /// Requests for buckets so far.
+    requests: u64,
     findings: FindingsSent,
 }
 
@@ -114,6 +116,7 @@ impl Session {
             last_heard: Duration::ZERO,
             last_beat: None,
             beats: 0,
+            requests: 0,
             findings: FindingsSent::default(),
         }
     }
@@ -127,7 +130,7 @@ impl Session {
         self.findings = FindingsSent::default();
         let Introduction { cluster, agent, cluster_uid, agent_version, kubernetes_version } = self.introduction.clone();
         let world = self.world.clone();
-        let hello = wire::Hello { cluster, agent, cluster_uid, agent_version, kubernetes_version, world };
+        let hello = wire::Hello { cluster, agent, cluster_uid, agent_version, kubernetes_version, world, epoch: 0 };
         message(ToController::Hello(hello))
     }
 
@@ -246,6 +249,9 @@ impl Session {
     }
 
     fn contents(&mut self, contents: wire::BucketContents) -> Result<(), ProtocolError> {
+        if contents.number < self.requests {
+            return Ok(());
+        }
         let Phase::Comparing { held } = &mut self.phase else { return Err(ProtocolError::UnexpectedContents) };
         for pair in contents.buckets.into_iter().flat_map(|bucket| bucket.held) {
             // A key or digest of a form this build does not know belongs to a kind it does not report.
@@ -284,7 +290,9 @@ impl Session {
             return None;
         }
         self.phase = Phase::Comparing { held };
-        Some(message(ToController::BucketRequest(wire::BucketRequest { buckets: differing })))
+        self.requests += 1;
+        let request = wire::BucketRequest { buckets: differing, number: self.requests };
+        Some(message(ToController::BucketRequest(request)))
     }
 
     fn own_findings(&mut self, now: Duration, reducer: &Reducer) -> Option<wire::AgentMessage> {

@@ -60,12 +60,8 @@ impl Controllers {
             if uri.scheme_str() != Some("https") || uri.host().is_none() {
                 return Err(invalid());
             }
-            let config = match name {
-                Some(name) => tls.client().domain_name(name),
-                None => tls.client(),
-            };
             let endpoint = Endpoint::from(uri)
-                .tls_config(config)
+                .tls_config(tls.client_of(name))
                 .map_err(|error| StreamError::Tls(complain::chain(&error)))?
                 .connect_timeout(CONNECT_MAX)
                 .tcp_nodelay(true)

@@ -3,7 +3,8 @@
 use utoipa::OpenApi;
 
 use crate::{
-    Clusters, Decision, Edges, ExpectRemoval, Findings, Freeze, Health, Hold, Holds, Override, Overrides, Problem,
+    AdoptWorld, Alerts, ChangeLifecycle, Clusters, Decision, Edges, ExpectRemoval, Findings, Freeze, Health, Hold,
+    Holds, Member, Override, Overrides, Pin, Pools, Problem, Readopt, Readopted, Released, Replicas, Revisions, World,
 };
 
 /// The document as JSON, ending in a line break.
@@ -21,7 +22,12 @@ pub fn json() -> String {
     paths(
         health,
         clusters,
+        change_lifecycle,
+        readopt,
         edges,
+        pools,
+        host_revisions,
+        release_canary,
         findings,
         holds,
         approve_hold,
@@ -29,7 +35,12 @@ pub fn json() -> String {
         overrides,
         lift_override,
         expect_removal,
-        freeze
+        freeze,
+        pin,
+        world,
+        adopt_world,
+        alerts,
+        replicas
     ),
     components(schemas(Problem))
 )]
@@ -48,9 +59,31 @@ operations! {
     /// Clusters that ever reported, and clusters that the policy names.
     #[utoipa::path(get, path = "/api/v1/clusters", responses((status = 200, body = Clusters), (status = "4XX", body = Problem)))]
     clusters
-    /// Edges, connected or remembered.
+    /// Begins the next part of a cluster's life. Refused as `/problems/last-backend` if some hosts would be left without
+    /// any backend, as `/problems/lifecycle-order` if it may not follow where the cluster stands.
+    #[utoipa::path(post, path = "/api/v1/clusters/{id}/lifecycle", params(("id" = String, Path)),
+        request_body = ChangeLifecycle,
+        responses((status = 200, body = Member), (status = "4XX", body = Problem), (status = 503, body = Problem)))]
+    change_lifecycle
+    /// Gives a cluster's identity to the cluster with another uid of namespace kube-system.
+    #[utoipa::path(post, path = "/api/v1/clusters/{id}/readopt", params(("id" = String, Path)), request_body = Readopt,
+        responses((status = 200, body = Readopted), (status = "4XX", body = Problem), (status = 503, body = Problem)))]
+    readopt
+    /// Edges, connected to this controller or to another one, or remembered.
     #[utoipa::path(get, path = "/api/v1/edges", responses((status = 200, body = Edges), (status = "4XX", body = Problem)))]
     edges
+    /// Pools of the policy, and others that edges ask for.
+    #[utoipa::path(get, path = "/api/v1/pools", responses((status = 200, body = Pools), (status = "4XX", body = Problem)))]
+    pools
+    /// Versions of a host, newest first: 20, or as many as `limit` says, at most 200.
+    #[utoipa::path(get, path = "/api/v1/pools/{pool}/hosts/{host}/revisions",
+        params(("pool" = String, Path), ("host" = String, Path), ("limit" = Option<u32>, Query)),
+        responses((status = 200, body = Revisions), (status = "4XX", body = Problem), (status = 503, body = Problem)))]
+    host_revisions
+    /// Sends all edges of a pool what one of them is trying or has refused.
+    #[utoipa::path(post, path = "/api/v1/pools/{pool}/canary/release", params(("pool" = String, Path)),
+        request_body = Decision, responses((status = 200, body = Released), (status = "4XX", body = Problem)))]
+    release_canary
     /// Problems for people, the first of them.
     #[utoipa::path(get, path = "/api/v1/findings", responses((status = 200, body = Findings), (status = "4XX", body = Problem)))]
     findings
@@ -65,7 +98,7 @@ operations! {
     #[utoipa::path(post, path = "/api/v1/holds/{id}/discard", params(("id" = String, Path)), request_body = Decision,
         responses((status = 200, body = Hold), (status = "4XX", body = Problem)))]
     discard_hold
-    /// Expected removals and freezes that are in force.
+    /// Expected removals, freezes and pins that are in force.
     #[utoipa::path(get, path = "/api/v1/overrides", responses((status = 200, body = Overrides), (status = "4XX", body = Problem)))]
     overrides
     /// Ends an override before its time.
@@ -80,6 +113,25 @@ operations! {
     #[utoipa::path(post, path = "/api/v1/freezes", request_body = Freeze,
         responses((status = 201, body = Override), (status = "4XX", body = Problem)))]
     freeze
+    /// Makes a host keep one of its earlier versions.
+    #[utoipa::path(post, path = "/api/v1/pins", request_body = Pin,
+        responses((status = 201, body = Override), (status = "4XX", body = Problem), (status = 503, body = Problem)))]
+    pin
+    /// Which world the database holds.
+    #[utoipa::path(get, path = "/api/v1/world", responses((status = 200, body = World), (status = "4XX", body = Problem)))]
+    world
+    /// Makes edges follow this database that have the table of another world, or know more than an older backup has.
+    /// Refused as `/problems/not-settled` while some cluster has not reported everything.
+    #[utoipa::path(post, path = "/api/v1/adopt-world", request_body = AdoptWorld,
+        responses((status = 200, body = World), (status = "4XX", body = Problem), (status = 503, body = Problem)))]
+    adopt_world
+    /// What is wrong with the whole and needs a person.
+    #[utoipa::path(get, path = "/api/v1/alerts", responses((status = 200, body = Alerts), (status = "4XX", body = Problem)))]
+    alerts
+    /// Controllers that are there.
+    #[utoipa::path(get, path = "/api/v1/replicas",
+        responses((status = 200, body = Replicas), (status = "4XX", body = Problem)))]
+    replicas
 }
 
 #[cfg(test)]

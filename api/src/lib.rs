@@ -6,7 +6,17 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+pub use history::{Pin, REVISIONS_SHOWN, REVISIONS_SHOWN_MAX, Released, Revision, Revisions};
+pub use members::{
+    ChangeLifecycle, LAST_BACKEND_HOSTS_SHOWN_MAX, Lifecycle, Member, OVER_SECONDS_MAX, Readopt, Readopted,
+    UID_CHARS_MAX,
+};
+pub use world::{AdoptWorld, Alert, Alerts, OtherWorld, Pool, Pools, Replica, Replicas, World};
+
 pub mod document;
+mod history;
+mod members;
+mod world;
 
 /// Where the API begins. Every path below needs the bearer token, except [`HEALTH`].
 pub const ROOT: &str = "/api/v1";
@@ -75,9 +85,10 @@ pub struct Holds {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Override {
     pub id: String,
-    /// `expect-removal` or `freeze`.
+    /// `expect-removal`, `freeze` or `pin`.
     pub kind: String,
-    /// `cluster/ID` or `namespace/CLUSTER/NAMESPACE`; of a freeze `pool/NAME`, or `all`.
+    /// `cluster/ID` or `namespace/CLUSTER/NAMESPACE`; of a freeze `pool/NAME`, or `all`; of a pin
+    /// `pool/NAME/host/HOST@REVISION`.
     pub scope: String,
     pub reason: String,
     pub by: String,
@@ -93,13 +104,23 @@ pub struct Overrides {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Cluster {
     pub id: String,
-    /// `live`, `standby`, `reconnecting`, `stale` or `never`.
+    /// Of its agent's stream: `live`, `standby`, `reconnecting`, `stale` or `never`.
     pub state: String,
     /// Absent: never seen.
     pub since: Option<String>,
+    /// `joining`, `active`, `draining`, `drained`, `offline` or `removed`.
+    pub lifecycle: String,
+    /// How far an activation or drain is: the share of the cluster's weight that counts.
+    pub percent: u8,
+    /// How fresh the cluster's word is: `fresh`, `stale` or `expired`.
+    pub liveness: String,
+    /// The controller that has its agent's stream. Absent: none.
+    pub replica: Option<String>,
+    /// Whether its agent has reported everything since it took the cluster over last.
+    pub settled: bool,
     pub hosts: usize,
     pub findings: usize,
-    /// Absent while no agent is connected.
+    /// Absent while no agent is connected to the controller that answers.
     pub agent_version: Option<String>,
     pub kubernetes_version: Option<String>,
 }
@@ -114,6 +135,8 @@ pub struct Edge {
     pub pool: String,
     pub id: String,
     pub connected: bool,
+    /// The controller that it is connected to. Absent: none.
+    pub replica: Option<String>,
     pub since: String,
     pub synced: bool,
     /// Hosts it has in their newest version, of so many in its pool.
@@ -121,6 +144,10 @@ pub struct Edge {
     pub hosts: usize,
     /// Resources that it refused.
     pub refused: Vec<String>,
+    /// Backends of which it could not connect to some endpoints lately: `CLUSTER/NAMESPACE/SERVICE:PORT`.
+    pub failing: Vec<String>,
+    /// The world whose table it serves, if that is another one: then it is sent nothing.
+    pub world: Option<OtherWorld>,
     pub version: String,
 }
 
@@ -148,7 +175,7 @@ pub struct Findings {
     pub total: usize,
 }
 
-/// Approves or discards a Hold.
+/// Approves or discards a Hold, or ends a trial on one edge.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Decision {

@@ -12,6 +12,7 @@ use roadstead_testkit::exit;
 use tokio::task::JoinSet;
 
 use crate::args::{Cli, Command, Propagation};
+use crate::compute;
 use crate::report::{AllQuantiles, Quantiles, Report};
 use crate::schedule::{self, Pace};
 use crate::system::System;
@@ -22,12 +23,14 @@ const LOST_AFTER: Duration = Duration::from_secs(10);
 const EXPIRE_EVERY: Duration = Duration::from_millis(500);
 
 pub fn main() -> ExitCode {
-    let Command::Propagation(args) = Cli::parse().command;
-    let outcome = tokio::runtime::Runtime::new().context("start the runtime").and_then(|runtime| {
-        let outcome = runtime.block_on(bounded(&args));
-        runtime.shutdown_timeout(Duration::from_secs(1));
-        outcome
-    });
+    let outcome = match Cli::parse().command {
+        Command::Propagation(args) => tokio::runtime::Runtime::new().context("start the runtime").and_then(|runtime| {
+            let outcome = runtime.block_on(bounded(&args));
+            runtime.shutdown_timeout(Duration::from_secs(1));
+            outcome
+        }),
+        Command::Compute(args) => args.check().and_then(|()| compute::run(&args)),
+    };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -136,6 +139,6 @@ pub fn say(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
-fn print(text: &str) -> anyhow::Result<()> {
+pub fn print(text: &str) -> anyhow::Result<()> {
     std::io::stdout().write_all(text.as_bytes()).context("write the report to standard output")
 }

@@ -18,6 +18,40 @@ pub struct Cli {
 pub enum Command {
     /// How long a change takes from the scheduled send until the last of all edges has applied it.
     Propagation(Propagation),
+    /// What a full build and one changed Ingress cost, in worlds of several sizes.
+    Compute(Compute),
+}
+
+#[derive(clap::Args, Clone, Debug)]
+pub struct Compute {
+    /// Clusters; each host is served by two of them, or by one if there is only one.
+    #[arg(long, default_value_t = 20)]
+    pub clusters: usize,
+    /// Sizes of the worlds, ascending.
+    #[arg(long, value_delimiter = ',', default_value = "1000,10000,100000", value_name = "HOSTS,…")]
+    pub hosts: Vec<usize>,
+    #[arg(long, default_value_t = 10)]
+    pub endpoints_per_host: usize,
+    /// Changed Ingresses to measure in each world.
+    #[arg(long, default_value_t = 2_000)]
+    pub changes: usize,
+    /// Also write the report to this file, as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+impl Compute {
+    /// # Errors
+    /// Names the flag whose value makes no sense.
+    pub fn check(&self) -> anyhow::Result<()> {
+        ensure!(self.clusters >= 1, "--clusters: at least one is needed");
+        ensure!(self.changes >= 1, "--changes: at least one is needed");
+        ensure!(self.endpoints_per_host >= 2, "--endpoints-per-host: every Service needs one, so at least 2");
+        ensure!(!self.hosts.is_empty() && self.hosts.iter().all(|hosts| *hosts >= 1), "--hosts: sizes from 1");
+        let most = self.hosts.iter().max().copied().unwrap_or_default() * self.endpoints_per_host;
+        ensure!((most as u64) < u64::from(ADDRESSES_MAX), "--hosts needs more addresses than 127.0.0.0/8 has");
+        Ok(())
+    }
 }
 
 #[derive(clap::Args, Clone, Debug)]
@@ -107,8 +141,8 @@ mod tests {
     use super::*;
 
     fn parse(arguments: &[&str]) -> Propagation {
-        let Command::Propagation(args) =
-            Cli::try_parse_from(["bench", "propagation"].iter().chain(arguments)).expect("must parse").command;
+        let parsed = Cli::try_parse_from(["bench", "propagation"].iter().chain(arguments)).expect("must parse").command;
+        let Command::Propagation(args) = parsed else { panic!("propagation was asked for") };
         args
     }
 

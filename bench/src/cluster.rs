@@ -116,7 +116,7 @@ impl Stream {
             return Ok(held);
         }
         debug_assert!(buckets.len() <= BUCKETS);
-        self.send(Out::BucketRequest(wire::BucketRequest { buckets })).await?;
+        self.send(Out::BucketRequest(wire::BucketRequest { buckets, number: 1 })).await?;
         loop {
             match self.incoming.message().await?.and_then(|message| message.message) {
                 Some(In::BucketContents(contents)) => {
@@ -181,7 +181,7 @@ impl Stream {
 /// The differences to what is held, in chunks, kind by kind, each kind followed by its completion.
 fn backlog(objects: &[Object], held: &HashSet<(String, Vec<u8>)>) -> VecDeque<Step> {
     let mut steps = VecDeque::new();
-    for kind in Kind::ALL {
+    for kind in Kind::ROUTING {
         let of_kind = || objects.iter().filter(move |object| object.key().kind == kind);
         let missing = of_kind().map(|object| (key_text(&object.key()), upsert(object)));
         let missing = missing.filter(|(key, upsert)| !held.contains(&(key.clone(), upsert.digest.clone())));
@@ -227,7 +227,7 @@ fn hello(cluster: &ClusterId) -> wire::Hello {
         cluster_uid: format!("bench-{cluster}"),
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         kubernetes_version: "v1.34.0".to_owned(),
-        world: None,
+        ..wire::Hello::default()
     }
 }
 

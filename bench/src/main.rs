@@ -7,6 +7,7 @@ mod applied;
 mod args;
 mod clock;
 mod cluster;
+mod compute;
 mod confirm;
 mod manifest;
 mod report;

@@ -146,7 +146,7 @@ impl World {
         })
     }
 
-    /// Everything a cluster holds, by kind in [`roadstead_routing::id::Kind::ALL`] order.
+    /// Everything a cluster holds, by kind in [`roadstead_routing::id::Kind::ROUTING`] order.
     pub fn objects(&self, cluster: usize) -> Vec<Object> {
         let served = || self.served.iter().filter(move |served| served.cluster == cluster);
         let mut objects = vec![class()];

@@ -9,6 +9,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::rt::TokioIo;
 use roadstead_api::{Problem, ROOT};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -33,10 +34,19 @@ pub enum ClientError {
         "--api http://{address}: {reason}; check that the controller runs with --api-token-file and that --api is its --api-listen"
     )]
     Unreachable { address: String, reason: String },
+    /// The command line is wrong in a way that only the controller's answer shows.
+    #[error("{0}")]
+    Usage(String),
     #[error("{0}")]
     Refused(String),
     #[error("the answer is not understood: {0}; use a `roadstead` of the controller's version")]
     Answer(String),
+}
+
+/// # Errors
+/// If the controller means something else by its answer.
+pub fn read<T: DeserializeOwned>(answer: Value) -> Result<T, ClientError> {
+    serde_json::from_value(answer).map_err(|error| ClientError::Answer(error.to_string()))
 }
 
 pub struct Client {

@@ -1,4 +1,5 @@
-//! `roadstead`: the command line for operators. Asks the admin API of a controller; see `docs/cli.md`.
+//! `roadstead`: the command line for operators. Asks the admin API of a controller, or reads manifests without one; see
+//! `docs/cli.md`.
 
 use std::process::ExitCode;
 
@@ -7,6 +8,7 @@ use clap::Parser;
 mod app;
 mod client;
 mod duration;
+mod offline;
 mod table;
 
 #[tokio::main(flavor = "current_thread")]

@@ -1,41 +1,47 @@
 //! The admin API: HTTP and JSON for people and their tools, on loopback only, with a bearer token.
 //!
-//! Request → who asks → the core's inbox → answer, or a problem document (RFC 9457). Every request but health needs the
-//! token, whatever its path, so that nobody learns what exists. Holds no state of its own.
+//! Request → who asks → the core's inbox or the store → answer, or a problem document (RFC 9457). Every request but
+//! health needs the token, whatever its path, so that nobody learns what exists. Holds no state of its own.
 
 use std::future::Future;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{DefaultBodyLimit, Path, Request, State};
-use axum::http::{StatusCode, header};
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::header;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use roadstead_api as api;
-use roadstead_routing::guard::Scope;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::token::Token;
-use crate::guard::decide::{Decided, Decision, Terms};
-use crate::observe::status::Report;
 use crate::serve::core_task::Command;
+use crate::store::Store;
 
 use problem::Failure;
+pub use reach::StoreCell;
+use reach::{Controller, Core};
 
 pub mod present;
 pub mod token;
 
+mod decisions;
+mod history;
+mod members;
 mod problem;
+mod reach;
+mod reports;
+mod worlds;
 
-/// How long the core may take. It answers within a turn; before the world is loaded nobody does.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes of a request's body.
 const BODY_BYTES_MAX: usize = 64 * 1024;
+
+/// A request's body, or why it is none.
+type Body<T> = Result<Json<T>, JsonRejection>;
 
 #[derive(Debug, thiserror::Error)]
 pub enum AdminError {
@@ -53,33 +59,25 @@ pub fn check_address(address: SocketAddr) -> Result<(), AdminError> {
     if address.ip().is_loopback() { Ok(()) } else { Err(AdminError::NotLoopback(address)) }
 }
 
-/// Serves until `stop` is cancelled.
+/// Serves until `stop` is cancelled. What needs the store is refused until it is there.
 ///
 /// # Errors
 /// If the listener fails.
-pub fn serve(
+pub fn serve<S: Store>(
     listener: TcpListener,
     token: Token,
     inbox: mpsc::Sender<Command>,
+    store: StoreCell<S>,
     stop: CancellationToken,
 ) -> impl Future<Output = Result<(), AdminError>> {
-    let serving = axum::serve(listener, router(token, inbox)).with_graceful_shutdown(stop.cancelled_owned());
+    let serving = axum::serve(listener, router(token, inbox, store)).with_graceful_shutdown(stop.cancelled_owned());
     async { serving.await.map_err(AdminError::Serve) }
 }
 
-pub fn router(token: Token, inbox: mpsc::Sender<Command>) -> Router {
-    let guarded = Router::new()
-        .route("/clusters", get(clusters))
-        .route("/edges", get(edges))
-        .route("/findings", get(findings))
-        .route("/holds", get(holds))
-        .route("/holds/{id}/approve", post(approve))
-        .route("/holds/{id}/discard", post(discard))
-        .route("/overrides", get(overrides))
-        .route("/overrides/{id}", delete(lift))
-        .route("/expect-removals", post(expect_removal))
-        .route("/freezes", post(freeze))
-        .with_state(Core(inbox));
+pub fn router<S: Store>(token: Token, inbox: mpsc::Sender<Command>, store: StoreCell<S>) -> Router {
+    let core = Core::new(inbox);
+    let guarded =
+        about_the_core().with_state(core.clone()).merge(with_the_store().with_state(Controller::new(core, store)));
     let guarded = Router::new()
         .nest(api::ROOT, guarded)
         .fallback(async || Failure::no_such_page())
@@ -87,6 +85,36 @@ pub fn router(token: Token, inbox: mpsc::Sender<Command>) -> Router {
         .layer(from_fn_with_state(token, authenticate))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX));
     Router::new().route(api::HEALTH, get(health)).merge(guarded)
+}
+
+/// What the core answers alone.
+fn about_the_core() -> Router<Core> {
+    Router::new()
+        .route("/clusters", get(reports::clusters))
+        .route("/edges", get(reports::edges))
+        .route("/pools", get(reports::pools))
+        .route("/findings", get(reports::findings))
+        .route("/alerts", get(reports::alerts))
+        .route("/replicas", get(reports::replicas))
+        .route("/world", get(reports::world))
+        .route("/holds", get(reports::holds))
+        .route("/holds/{id}/approve", post(decisions::approve))
+        .route("/holds/{id}/discard", post(decisions::discard))
+        .route("/overrides", get(reports::overrides))
+        .route("/overrides/{id}", delete(decisions::lift))
+        .route("/expect-removals", post(decisions::expect_removal))
+        .route("/freezes", post(decisions::freeze))
+        .route("/pools/{pool}/canary/release", post(decisions::release_canary))
+}
+
+/// What is read from the store, or takes effect once it is stored.
+fn with_the_store<S: Store>() -> Router<Controller<S>> {
+    Router::new()
+        .route("/clusters/{id}/lifecycle", post(members::change::<S>))
+        .route("/clusters/{id}/readopt", post(members::readopt::<S>))
+        .route("/adopt-world", post(worlds::adopt::<S>))
+        .route("/pools/{pool}/hosts/{host}/revisions", get(history::revisions::<S>))
+        .route("/pins", post(history::pin::<S>))
 }
 
 async fn health() -> Json<api::Health> {
@@ -101,95 +129,5 @@ async fn authenticate(State(token): State<Token>, request: Request, next: Next) 
     }
 }
 
-/// The way to the core.
-#[derive(Clone)]
-struct Core(mpsc::Sender<Command>);
-
-impl Core {
-    async fn report(&self) -> Result<Report, Failure> {
-        let (asked, answer) = oneshot::channel();
-        self.ask(Command::Report(asked), answer).await
-    }
-
-    async fn decide(&self, decision: Decision) -> Result<Decided, Failure> {
-        let (asked, answer) = oneshot::channel();
-        self.ask(Command::Decide(decision, asked), answer).await?.map_err(|refused| Failure::refused(&refused))
-    }
-
-    async fn ask<T>(&self, command: Command, answer: oneshot::Receiver<T>) -> Result<T, Failure> {
-        let asking = async {
-            self.0.send(command).await.ok()?;
-            answer.await.ok()
-        };
-        tokio::time::timeout(ANSWER_TIMEOUT, asking).await.ok().flatten().ok_or_else(Failure::not_ready)
-    }
-}
-
-async fn clusters(State(core): State<Core>) -> Result<Json<api::Clusters>, Failure> {
-    Ok(Json(present::clusters(core.report().await?)))
-}
-
-async fn edges(State(core): State<Core>) -> Result<Json<api::Edges>, Failure> {
-    Ok(Json(present::edges(core.report().await?)))
-}
-
-async fn findings(State(core): State<Core>) -> Result<Json<api::Findings>, Failure> {
-    Ok(Json(present::findings(core.report().await?)))
-}
-
-async fn holds(State(core): State<Core>) -> Result<Json<api::Holds>, Failure> {
-    Ok(Json(api::Holds { holds: core.report().await?.holds }))
-}
-
-async fn overrides(State(core): State<Core>) -> Result<Json<api::Overrides>, Failure> {
-    Ok(Json(api::Overrides { overrides: core.report().await?.overrides }))
-}
-
-type Body<T> = Result<Json<T>, JsonRejection>;
-
-async fn approve(
-    State(core): State<Core>,
-    Path(hold): Path<String>,
-    body: Body<api::Decision>,
-) -> Result<Response, Failure> {
-    let Json(api::Decision { by }) = body?;
-    Ok(answer(StatusCode::OK, core.decide(Decision::Approve { hold, by }).await?))
-}
-
-async fn discard(
-    State(core): State<Core>,
-    Path(hold): Path<String>,
-    body: Body<api::Decision>,
-) -> Result<Response, Failure> {
-    let Json(api::Decision { by }) = body?;
-    Ok(answer(StatusCode::OK, core.decide(Decision::Discard { hold, by }).await?))
-}
-
-async fn expect_removal(State(core): State<Core>, body: Body<api::ExpectRemoval>) -> Result<Response, Failure> {
-    let Json(api::ExpectRemoval { cluster, namespace, for_seconds, reason, by }) = body?;
-    let cluster = cluster.as_str().into();
-    let scope = match namespace {
-        Some(namespace) => Scope::Namespace(cluster, namespace.into()),
-        None => Scope::Cluster(cluster),
-    };
-    let terms = Terms { for_ms: for_seconds.saturating_mul(1_000), reason, by };
-    Ok(answer(StatusCode::CREATED, core.decide(Decision::ExpectRemoval { scope, terms }).await?))
-}
-
-async fn freeze(State(core): State<Core>, body: Body<api::Freeze>) -> Result<Response, Failure> {
-    let Json(api::Freeze { pool, for_seconds, reason, by }) = body?;
-    let terms = Terms { for_ms: for_seconds.saturating_mul(1_000), reason, by };
-    let pool = pool.map(|pool| pool.as_str().into());
-    Ok(answer(StatusCode::CREATED, core.decide(Decision::Freeze { pool, terms }).await?))
-}
-
-async fn lift(State(core): State<Core>, Path(id): Path<String>) -> Result<Response, Failure> {
-    Ok(answer(StatusCode::OK, core.decide(Decision::Lift { id }).await?))
-}
-
-fn answer(status: StatusCode, decided: Decided) -> Response {
-    match decided {
-        Decided::Hold(hold) => (status, Json(present::hold(&hold))).into_response(),
-        Decided::Override(it) => (status, Json(present::an_override(&it))).into_response(),
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -74,8 +74,19 @@ pub fn ingresses_of(host: &Host) -> BTreeSet<(&ClusterId, &ObjectName)> {
     parts_of(host).map(|part| (&part.cluster, &part.ingress)).collect()
 }
 
+/// Every cluster that has a part in a host, once.
+pub fn clusters_of(host: &Host) -> BTreeSet<ClusterId> {
+    parts_of(host).map(|part| part.cluster.clone()).collect()
+}
+
+/// Every cluster with a backend in a host, once.
+pub fn serving_clusters(host: &Host) -> BTreeSet<ClusterId> {
+    let serving = parts_of(host).filter(|part| matches!(part.target, Target::Backend(_)));
+    serving.map(|part| part.cluster.clone()).collect()
+}
+
 fn parts_of(host: &Host) -> impl Iterator<Item = &RouteBackend> {
-    host.routes.iter().flat_map(|route| &route.backends).chain(&host.default)
+    host.parts()
 }
 
 /// `None`: what is published stays.
@@ -96,7 +107,10 @@ fn one_host(turn: &mut Turn, pool: &PoolName, host: &HostKey) -> Option<Option<R
         turn.findings.set(&source, too_large(&compiled, encoded.len()));
         return None;
     }
-    turn.findings.set(&source, outcome.findings);
+    // What nobody has asked for yet is not missing.
+    let is_missing = |it: &Finding| it.code == Code::CertificateMissing && turn.world.awaited().contains(&it.cluster);
+    let findings = outcome.findings.into_iter().filter(|it| !is_missing(it)).collect();
+    turn.findings.set(&source, findings);
     Some(Some(Resource { value: Arc::new(compiled), digest: Digest::of_bytes(&encoded) }))
 }
 

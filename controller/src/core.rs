@@ -1,15 +1,16 @@
 //! The controller as one synchronous state machine: messages in, messages out, time passed in.
 //!
-//! ingest → world → compute → publish → status, in that order. A turn applies all messages that are there, then computes
+//! ingest and peers → world → compute → publish → status, in that order. A turn applies all messages that are there, then computes
 //! what became dirty once, then publishes: under load changes are batched without any timer. No task, no I/O, no clock
 //! and no randomness in here, so that a simulation can drive it.
 
 use roadstead_routing::check::check;
 use roadstead_routing::finding::{Code, Finding, Severity};
-use roadstead_routing::id::{ClusterId, ObjectKey};
+use roadstead_routing::id::{ClusterId, HostKey, ObjectKey, PoolName};
 use roadstead_routing::inputs::Dirty;
 
 use crate::compute::compute;
+use crate::core::follow::Followed;
 use crate::core::message::{Input, Output};
 use crate::core::turn::Turn;
 use crate::guard::Guard;
@@ -17,21 +18,28 @@ use crate::guard::decide::{Decided, Decision, Refused};
 use crate::guard::kept::Kept;
 use crate::ingest::Ingest;
 use crate::observe::metrics::Metrics;
-use crate::policy::{AcceptedPolicy, Problem, follow};
+use crate::peers::Peers;
+use crate::policy::{AcceptedPolicy, Problem, follow as policy_file};
 use crate::publish::Publish;
 use crate::status::Status;
 use crate::status::findings::{Findings, Source};
 use crate::store::writer::Event;
-use crate::store::{Cause, Loaded};
+use crate::store::{Cause, Loaded, ReplicaRow};
 use crate::world::{Limits, World};
 
+pub mod follow;
 pub mod heartbeat;
 pub mod message;
 pub mod turn;
 
+/// Between two looks at which certificates are in their time.
+const CLOCK_STEP_SECONDS: i64 = 60;
+
 pub struct Core {
     pub(crate) turn: Turn,
     pub(crate) ingest: Ingest,
+    pub(crate) peers: Peers,
+    pub(crate) followed: Followed,
     pub(crate) publish: Publish,
     pub(crate) status: Status,
     pub(crate) policy_problem: Option<Problem>,
@@ -42,6 +50,8 @@ pub struct Core {
 /// What a core starts from.
 pub struct Start {
     pub now_ms: u64,
+    /// This controller: what it is called and where its peers reach it.
+    pub replica: ReplicaRow,
     pub policy: AcceptedPolicy,
     pub policy_problem: Option<Problem>,
     pub loaded: Loaded,
@@ -62,12 +72,14 @@ impl Core {
     }
 
     fn begin(start: Start, kept: Option<Kept>) -> (Self, Vec<Output>) {
-        let Start { now_ms, policy, policy_problem, mut loaded, limits, metrics } = start;
+        let Start { now_ms, replica, policy, policy_problem, mut loaded, limits, metrics } = start;
         let turn = Turn {
             now_ms,
             listening_ms: 0,
             listened_at_ms: now_ms,
-            world_id: loaded.world,
+            replica: replica.id.clone(),
+            instance: replica.instance.clone(),
+            world_id: loaded.world.clone(),
             world: World::new(policy.policy.clone(), limits),
             policy,
             findings: Findings::default(),
@@ -77,16 +89,26 @@ impl Core {
             moved: Default::default(),
             welcomed: Default::default(),
             inferred: Default::default(),
+            began: Default::default(),
+            settled: Default::default(),
+            steps: Vec::new(),
+            is_reporting: false,
+            peers_moved: false,
+            clerk_rev: 0,
+            token: None,
             out: Vec::new(),
         };
         let mut core = Self {
             turn,
             ingest: Ingest::default(),
+            peers: Peers::default(),
+            followed: Followed::new(replica, &loaded.clusters),
             publish: Publish::default(),
             status: Status::default(),
             policy_problem,
             store_away: None,
         };
+        core.tell_time();
         let published = std::mem::take(&mut loaded.published);
         core.ingest.load(&loaded.clusters, now_ms);
         for (cluster, key, reason) in std::mem::take(&mut loaded.unreadable) {
@@ -94,12 +116,14 @@ impl Core {
         }
         let dirty = core.turn.world.load(loaded);
         core.turn.dirty.merge(dirty);
+        core.publish.guard_mut().set_leaving(core.followed.leaving());
         let mut computed = compute(&mut core.turn);
         let ingresses = std::mem::take(&mut computed.ingresses);
         core.publish.start(computed, &published, kept, &mut core.turn);
         core.check();
         core.status.flush(ingresses, &core.ingest, &mut core.publish, &mut core.turn);
         core.turn.cause = Cause::Objects;
+        core.say_beat();
         let out = std::mem::take(&mut core.turn.out);
         (core, out)
     }
@@ -119,7 +143,25 @@ impl Core {
     /// # Errors
     /// What is wrong with it; nothing has changed then.
     pub fn decide(&mut self, decision: Decision) -> Result<Decided, Refused> {
+        self.turn.cause = Cause::Decision;
+        if let Decision::ReleaseCanary { pool, by } = &decision
+            && self.publish.release_canary(pool, &mut self.turn)
+        {
+            tracing::warn!(%pool, by, "A trial on one edge is ended");
+            return Ok(Decided::Released(pool.clone()));
+        }
         self.publish.guard_mut().decide(decision, &mut self.turn)
+    }
+
+    /// Hosts that would be left without any backend if the cluster served no more.
+    pub fn only_served_by(&self, cluster: &ClusterId) -> Vec<(PoolName, HostKey)> {
+        let table =
+            self.publish.pools().iter().flat_map(|(name, pool)| pool.hosts().map(move |(host, it)| (name, host, it)));
+        let only = table.filter(|(_, _, it)| {
+            let serves = crate::compute::serving_clusters(&it.value);
+            serves.len() == 1 && serves.contains(cluster)
+        });
+        only.map(|(pool, host, _)| (pool.clone(), host.clone())).collect()
     }
 
     pub fn guard(&self) -> &Guard {
@@ -147,31 +189,69 @@ impl Core {
             Input::EdgeOpened { stream, edge } => self.publish.opened(stream, edge, turn),
             Input::Edge { stream, message } => self.publish.received(stream, message, turn),
             Input::EdgeClosed { stream } => self.publish.closed(stream, turn),
+            Input::PeerOpened { stream, replica } => self.peers.opened(stream, replica, turn),
+            Input::Peer { stream, message } => self.peers.received(stream, message, &mut self.ingest, turn),
+            Input::PeerClosed { stream } | Input::ReportClosed { stream } => self.peers.closed(stream, turn),
+            Input::ReportOpened { stream, replica } => self.peers.report_opened(stream, replica, &self.ingest, turn),
+            Input::Report { stream, message } => self.peers.report_heard(stream, message, &self.ingest, turn),
+            Input::News(news) => self.follow(*news),
             Input::Store(event) => self.stored(event),
-            Input::Policy(follow::Event::Accepted(policy)) => self.set_policy(policy),
-            Input::Policy(follow::Event::Problem(problem)) => self.policy_problem = problem,
+            Input::Policy(policy_file::Event::Accepted(policy)) => self.set_policy(policy),
+            Input::Policy(policy_file::Event::Problem(problem)) => self.policy_problem = problem,
             Input::Tick => {
                 turn.listened();
                 self.ingest.tick(turn);
+                self.peers.tick(turn);
                 self.publish.tick(turn);
+                self.tell_time();
+                self.beat_if_due();
             }
             Input::Busy => {
                 turn.was_deaf();
                 self.ingest.beat(turn);
+                self.peers.beat(turn);
                 self.publish.beat(turn);
+                self.beat_if_due();
             }
+        }
+    }
+
+    /// Certificates begin and end while nobody changes anything.
+    fn tell_time(&mut self) {
+        let now = i64::try_from(self.turn.now_ms / 1_000).unwrap_or(i64::MAX);
+        if now.saturating_sub(self.turn.world.inputs().now()) < CLOCK_STEP_SECONDS {
+            return;
+        }
+        let dirty = self.turn.world.set_now(now);
+        if !dirty.is_empty() {
+            self.turn.dirty.merge(dirty);
+            self.turn.cause = Cause::Lifecycle;
         }
     }
 
     /// Computes and publishes what became dirty.
     fn settle(&mut self) {
+        let tells_state = self.peers.tells_state(self.turn.now_ms);
+        let alerts = if tells_state { self.edge_alerts() } else { Vec::new() };
         let turn = &mut self.turn;
         let mut computed = compute(turn);
         let ingresses = std::mem::take(&mut computed.ingresses);
         self.publish.apply(computed, turn);
-        self.publish.flush(&self.ingest, turn);
+        if let Some(kept) = self.publish.backends_to_keep().filter(|kept| kept != turn.world.inputs().kept()) {
+            turn.dirty = turn.world.set_kept(kept);
+            let computed = compute(turn);
+            self.publish.apply(computed, turn);
+            self.ingest.policy_changed(turn);
+        }
+        if std::mem::take(&mut turn.peers_moved) {
+            self.publish.heard_from_peers(self.peers.reported().map(|(_, reported)| reported.clone()).collect());
+        }
+        self.publish.flush(turn);
+        self.peers.flush(&self.ingest, &self.publish, alerts, turn);
         self.status.flush(ingresses, &self.ingest, &mut self.publish, turn);
         turn.moved.clear();
+        turn.began.clear();
+        turn.settled.clear();
         turn.world.forget_departed();
         turn.cause = Cause::Objects;
     }
@@ -193,7 +273,7 @@ impl Core {
             Event::Durable { cluster, position } => self.ingest.durable(&cluster, position, turn),
             Event::Fenced { cluster, epoch } => self.ingest.fenced(&cluster, epoch, turn),
             Event::Unstorable { cluster, key, reason } => self.not_storable(cluster, key, &reason),
-            Event::TakenOver { ticket, answer, .. } => self.ingest.taken_over(ticket, answer, turn),
+            Event::TakenOver { ticket, answer } => self.ingest.taken_over(ticket, answer, turn),
             Event::Away(reason) => self.store_away = Some(reason),
             Event::Back => self.store_away = None,
         }

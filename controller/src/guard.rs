@@ -5,13 +5,19 @@
 //! that edges come to the same answer. Synchronous, with time passed in; everything that must survive a restart is
 //! handed to the store as [`kept::Keep`]s.
 //!
+//! With several replicas each judges for itself, and all obey what is stored: see [`follow`].
+//!
 //! While a Host is held, backends of it that the world no longer describes keep their last addresses (see `publish`):
 //! an agent stops reporting the pods of a Service when its last Ingress is deleted.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use prost::Message;
 use roadstead_proto::digest::Digest;
-use roadstead_routing::guard::{Context, Scope, Split, Summary, Trip, Units, WINDOW_MS, Window};
+use roadstead_proto::resource::host_from_wire;
+use roadstead_proto::wire;
+use roadstead_routing::guard::{Context, Scope, ScopeText, Split, Summary, Trip, Units, WINDOW_MS, Window};
 use roadstead_routing::id::{ClusterId, HostKey, ObjectName, PoolName};
 use roadstead_routing::table::Host;
 
@@ -24,9 +30,10 @@ use crate::store::queue::Request;
 
 use hold::{Hold, MANAGERS_MAX, State};
 use kept::{Keep, digest_text};
-use overrides::{Effect, Override};
+use overrides::{Effect, Override, Pin};
 
 pub mod decide;
+pub mod follow;
 pub mod hold;
 pub mod kept;
 pub mod overrides;
@@ -36,7 +43,7 @@ mod findings;
 /// What some hosts of one pool would become. `None`: the host goes.
 pub type Changes = BTreeMap<HostKey, Option<Resource<Host>>>;
 
-#[derive(Default)]
+#[derive(Default, Debug)]
 pub struct Guard {
     is_on: bool,
     pools: BTreeMap<PoolName, Guarded>,
@@ -49,8 +56,22 @@ pub struct Guard {
     rejudge: bool,
     /// Holds to be written and shown anew.
     touched: BTreeSet<String>,
+    /// Overrides set here that are not known to be stored, and lifted ones that are not known to be gone.
+    unsaved: BTreeSet<String>,
+    lifted: BTreeSet<String>,
+    /// Holds resolved here that are not known to be closed in the store.
+    resolved: BTreeSet<String>,
+    /// Hosts of Holds that other replicas opened, with the Hold.
+    obeyed: BTreeMap<(PoolName, HostKey), String>,
+    /// Holds that were handed to the store.
+    written: BTreeSet<String>,
+    /// Holds that turned out to be others: what was shown of them goes.
+    forgotten: BTreeSet<String>,
+    /// Clusters that are on their way out: what they lose is meant.
+    leaving: BTreeSet<ClusterId>,
 }
 
+#[derive(Debug)]
 struct Guarded {
     window: Window,
     /// What waits: for a Hold if there is one in `hold_of`, else for the end of a freeze.
@@ -92,6 +113,11 @@ impl Guard {
         guard
     }
 
+    /// When an earlier process was told that a cluster lost something which a list lacked.
+    pub(crate) fn recall_inferred(&mut self, inferred: BTreeMap<ClusterId, u64>) {
+        self.inferred = inferred;
+    }
+
     /// Those that wait for a decision.
     pub fn holds(&self) -> impl Iterator<Item = &Hold> {
         self.holds.values().filter(|hold| hold.is_open())
@@ -106,6 +132,13 @@ impl Guard {
         self.pools.iter().flat_map(|(name, pool)| pool.held.keys().map(move |host| (name, host)))
     }
 
+    /// Hosts of a pool that wait; not those that are pinned, which are as somebody wants them.
+    pub fn kept_as_they_are(&self, pool: &PoolName) -> BTreeSet<HostKey> {
+        let pinned: BTreeSet<HostKey> = self.pins().filter(|pin| pin.pool == *pool).filter_map(Pin::host).collect();
+        let waiting = self.pools.get(pool).into_iter().flat_map(|pool| pool.held.keys());
+        waiting.filter(|host| !pinned.contains(host)).cloned().collect()
+    }
+
     /// Lets time end what ends by itself.
     pub(crate) fn tick(&mut self, turn: &mut Turn) {
         let over: Vec<String> = self.overrides.values().filter(|it| it.expires_ms <= turn.now_ms).map(id_of).collect();
@@ -115,6 +148,8 @@ impl Guard {
         self.inferred.retain(|_, at| turn.now_ms < *at + WINDOW_MS);
         let is_over = |hold: &&Hold| hold.state == State::Approved && !lasts(hold, turn.now_ms);
         self.touched.extend(self.holds.values().filter(is_over).map(|hold| hold.id.clone()));
+        let unwritten = |hold: &&Hold| hold.is_open() && !self.written.contains(&hold.id) && follow::writes(hold, turn);
+        self.touched.extend(self.holds.values().filter(unwritten).map(|hold| hold.id.clone()));
         self.write(turn);
     }
 
@@ -130,7 +165,8 @@ impl Guard {
         }
         if std::mem::take(&mut self.rejudge) {
             let waiting = self.pools.iter().filter(|(_, pool)| !pool.held.is_empty() || !pool.hold_of.is_empty());
-            for (name, _) in waiting {
+            let pinned = self.pins().map(|pin| &pin.pool);
+            for name in waiting.map(|(name, _)| name).chain(pinned) {
                 changes.entry(name.clone()).or_default();
             }
         }
@@ -149,9 +185,28 @@ impl Guard {
 
     fn lift(&mut self, id: &str, turn: &mut Turn) -> Option<Override> {
         let lifted = self.overrides.remove(id)?;
+        self.unsaved.remove(id);
+        self.lifted.insert(id.to_owned());
         self.rejudge = true;
         turn.out.push(Output::Store(Request::Keep(Keep::Lift(id.to_owned()))));
         Some(lifted)
+    }
+
+    fn pins(&self) -> impl Iterator<Item = &Pin> {
+        self.overrides.values().filter_map(|it| if let Effect::Pin(pin) = &it.effect { Some(pin) } else { None })
+    }
+
+    /// What edges' own guards are to know.
+    pub(crate) fn context_for_edges(&self, pool: &PoolName, now_ms: u64) -> wire::GuardContext {
+        if !self.is_on {
+            return wire::GuardContext { expected: vec![ScopeText(&Scope::Pool).to_string()], ..Default::default() };
+        }
+        let Context { expected, approved, inferred } = self.context(pool, now_ms);
+        wire::GuardContext {
+            expected: expected.iter().map(|scope| ScopeText(scope).to_string()).collect(),
+            approved: approved.iter().map(ToString::to_string).collect(),
+            inferred: inferred.iter().map(ToString::to_string).collect(),
+        }
     }
 
     /// What the guard is to know besides the numbers.
@@ -161,6 +216,7 @@ impl Guard {
         Context {
             expected: expected
                 .filter_map(|it| if let Effect::ExpectRemoval(scope) = &it.effect { Some(scope.clone()) } else { None })
+                .chain(self.leaving.iter().cloned().map(Scope::Cluster))
                 .collect(),
             approved: approved.filter(|hold| hold.state == State::Approved).flat_map(Hold::host_keys).collect(),
             inferred: self.inferred.keys().cloned().collect(),
@@ -169,6 +225,9 @@ impl Guard {
 
     /// Stores and shows what changed about Holds, and forgets those without any effect.
     fn write(&mut self, turn: &mut Turn) {
+        for id in std::mem::take(&mut self.forgotten) {
+            turn.findings.clear(&Source::Hold(id));
+        }
         for id in std::mem::take(&mut self.touched) {
             let Some(hold) = self.holds.get_mut(&id) else { continue };
             if hold.is_open() && hold.hosts.is_empty() {
@@ -179,9 +238,17 @@ impl Guard {
             let findings = findings::about(hold, self.pools.get(&hold.pool).map(|pool| &pool.held), &turn.world);
             turn.findings.set(&source, findings);
             let is_live = lasts(hold, turn.now_ms);
-            turn.out.push(Output::Store(Request::Keep(Keep::Hold { hold: Box::new(hold.clone()), is_live })));
+            if follow::writes(hold, turn) {
+                self.written.insert(id.clone());
+                if hold.state == State::Resolved {
+                    self.resolved.insert(id.clone());
+                }
+                turn.out.push(Output::Store(Request::Keep(Keep::Hold { hold: Box::new(hold.clone()), is_live })));
+            }
             if !is_live {
                 self.holds.remove(&id);
+                self.written.remove(&id);
+                self.obeyed.retain(|_, of| *of != id);
             }
         }
         turn.metrics.publish.holds.set(self.holds().count() as i64);
@@ -202,10 +269,11 @@ impl Review<'_> {
         if !self.guard.is_on {
             return differing;
         }
-        let proposals = self.proposals(differing);
+        let mut proposals = self.proposals(differing);
+        let pinned = self.pin(&mut proposals);
         if self.guard.overrides.values().any(|it| self.turn.now_ms < it.expires_ms && it.freezes(&self.pool)) {
             self.guarded().held.extend(proposals);
-            return Changes::new();
+            return pinned;
         }
         let context = self.guard.context(&self.pool, self.turn.now_ms);
         let now_ms = self.turn.now_ms;
@@ -214,7 +282,7 @@ impl Review<'_> {
         for (host, wanted) in held {
             self.hold(host, wanted, &trips);
         }
-        let mut flowing = Changes::new();
+        let mut flowing = pinned;
         for (host, wanted) in flow {
             if self.waits_for_decision(&host, wanted.as_ref(), &context) {
                 self.hold(host, wanted, &trips);
@@ -226,6 +294,26 @@ impl Review<'_> {
             }
         }
         self.release_what_came_back();
+        flowing
+    }
+
+    /// Takes pinned hosts out of `proposals`: what is computed of them waits. Returns those that are not what is pinned.
+    fn pin(&mut self, proposals: &mut Changes) -> Changes {
+        let mut flowing = Changes::new();
+        let pins: Vec<_> = self.guard.pins().filter(|pin| pin.pool == self.pool).filter_map(pinned).collect();
+        let now_ms = self.turn.now_ms;
+        for (host, resource) in pins {
+            let published = self.published.and_then(|pool| pool.host(&host)).cloned();
+            let computed = match proposals.remove(&host) {
+                Some(computed) => computed,
+                None => published.clone(),
+            };
+            self.guarded().held.insert(host.clone(), computed);
+            if digest_of(published.as_ref()) != Some(resource.digest) {
+                self.guarded().window.publish(now_ms, &host, Some(Units::of(&resource.value)));
+                flowing.insert(host, Some(resource));
+            }
+        }
         flowing
     }
 
@@ -268,7 +356,8 @@ impl Review<'_> {
     fn waits_for_decision(&self, host: &HostKey, wanted: Option<&Resource<Host>>, context: &Context) -> bool {
         let Some(published) = self.published.and_then(|pool| pool.host(host)) else { return false };
         let (before, after) = (Units::of(&published.value), wanted.map(|it| Units::of(&it.value)));
-        let is_open = self.hold_of(host).is_some_and(Hold::is_open);
+        let is_obeyed = self.guard.obeyed.contains_key(&(self.pool.clone(), host.clone()));
+        let is_open = is_obeyed || self.hold_of(host).is_some_and(Hold::is_open);
         let mut lost = lost_parts(&published.value, wanted.map(|it| &*it.value)).peekable();
         let is_expected = lost.peek().is_some() && lost.all(|(cluster, ingress)| expects(context, cluster, ingress));
         is_open && Units::loses(Some(&before), after.as_ref()) && !is_expected
@@ -299,6 +388,9 @@ impl Review<'_> {
     /// most hosts, and of equal ones for the narrowest: that one names the culprit best.
     fn hold_for(&mut self, host: &HostKey, trips: &[Trip]) -> Option<String> {
         let tripped: Vec<&Trip> = trips.iter().filter(|trip| trip.hosts.contains_key(host)).collect();
+        if let Some(id) = self.guard.obeyed.get(&(self.pool.clone(), host.clone())) {
+            return Some(id.clone());
+        }
         let of = |hold: &&Hold| hold.pool == self.pool && tripped.iter().any(|trip| trip.scope == hold.scope);
         if let Some(open) = self.guard.holds().filter(of).max_by_key(|hold| &hold.scope) {
             return Some(open.id.clone());
@@ -306,7 +398,7 @@ impl Review<'_> {
         let trip = tripped.into_iter().max_by_key(|trip| (trip.hosts.len(), &trip.scope))?;
         let id = Hold::id_of(&self.pool, &trip.scope, self.turn.now_ms);
         tracing::error!(hold.id = id, message = %trip, "Changes are held: they would withdraw too much at once");
-        let hold = Hold::new(id.clone(), trip, self.turn.now_ms);
+        let hold = Hold::new(id.clone(), trip, self.turn.now_ms, self.turn.replica.clone());
         self.guard.holds.insert(id.clone(), hold);
         Some(id)
     }
@@ -336,6 +428,13 @@ impl Review<'_> {
     fn guarded(&mut self) -> &mut Guarded {
         self.guard.pool(&self.pool)
     }
+}
+
+/// What a pin asks for. `None`: it cannot be read.
+fn pinned(pin: &Pin) -> Option<(HostKey, Resource<Host>)> {
+    let host = host_from_wire(wire::Host::decode(&*pin.body).ok()?).ok()?;
+    let name = pin.host().filter(|name| *name == host.name && host.pool == pin.pool)?;
+    Some((name, Resource { value: Arc::new(host), digest: pin.digest() }))
 }
 
 fn id_of(it: &Override) -> String {

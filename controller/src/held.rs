@@ -74,6 +74,11 @@ impl<K: KeyText> Held<K> {
         self.entries.iter()
     }
 
+    /// Those from `first` on, in order.
+    pub fn from(&self, first: &K) -> impl Iterator<Item = (&K, &Digest)> {
+        self.entries.range(first..)
+    }
+
     pub fn hashes(&self) -> &BucketHashes {
         &self.hashes
     }
@@ -91,17 +96,22 @@ impl<K: KeyText> Held<K> {
     }
 
     /// The answer to a BucketRequest, in chunks of at most [`MESSAGE_BYTES_MAX`]. Never empty: the last is marked.
-    pub fn contents(&self, requested: &[u32]) -> Vec<wire::BucketContents> {
-        let mut requested = requested.to_vec();
+    pub fn contents(&self, request: &wire::BucketRequest) -> Vec<wire::BucketContents> {
+        let chunk = || wire::BucketContents { number: request.number, ..wire::BucketContents::default() };
+        let mut requested = request.buckets.clone();
         requested.sort_unstable();
-        let mut chunks = vec![wire::BucketContents::default()];
+        let mut chunks = vec![chunk()];
         let mut bytes = 0;
         for (index, held) in self.in_buckets(|bucket| requested.binary_search(&bucket).is_ok()) {
-            let held = held.into_iter().map(|(key, digest)| wire::Held { key: key.text(), digest: digest.to_vec() });
+            let held = held.into_iter().map(|(key, digest)| wire::Held {
+                key: key.text(),
+                digest: digest.to_vec(),
+                clusters: Vec::new(),
+            });
             let bucket = wire::Bucket { index, held: held.collect() };
             bytes += bucket.encoded_len();
             if bytes > MESSAGE_BYTES_MAX / 2 {
-                chunks.push(wire::BucketContents::default());
+                chunks.push(chunk());
                 bytes = bucket.encoded_len();
             }
             chunks.last_mut().expect("at least one chunk").buckets.push(bucket);
@@ -141,8 +151,9 @@ mod tests {
         for index in 0..6_000 {
             held.set(&key(&format!("{long}{index}")), Some(Digest::of_bytes(&[1])));
         }
-        let all: Vec<u32> = (0..BUCKETS as u32).collect();
+        let all = wire::BucketRequest { buckets: (0..BUCKETS as u32).collect(), number: 7 };
         let chunks = held.contents(&all);
+        assert!(chunks.iter().all(|chunk| chunk.number == 7));
         assert!(chunks.len() > 1);
         assert!(chunks.iter().all(|chunk| chunk.encoded_len() <= MESSAGE_BYTES_MAX));
         assert_eq!(
@@ -151,6 +162,7 @@ mod tests {
         );
         let last: Vec<bool> = chunks.iter().map(|chunk| chunk.last).collect();
         assert!(last[last.len() - 1] && !last[..last.len() - 1].contains(&true));
-        assert_eq!(held.contents(&[]), [wire::BucketContents { buckets: vec![], last: true }]);
+        let nothing = wire::BucketContents { last: true, ..wire::BucketContents::default() };
+        assert_eq!(held.contents(&wire::BucketRequest::default()), [nothing]);
     }
 }

@@ -2,25 +2,28 @@
 //!
 //! Stream messages → changes with a position, applied to the world and queued for the store; acknowledgements once
 //! durable. One stream holds a cluster; others of the same cluster wait as standby and take over when it ends or is
-//! silent for [`HEARTBEAT_TIMEOUT_MS`]. Losing every stream makes a cluster stale and changes no route.
+//! silent for [`HEARTBEAT_TIMEOUT_MS`]. So do streams at other replicas: the store says who has a cluster. Losing every
+//! stream makes a cluster stale and changes no route.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use roadstead_proto::wire;
 use roadstead_proto::wire::agent_message::Message as Said;
 use roadstead_proto::wire::controller_message::Message as Say;
-use roadstead_routing::finding::{Code, Finding, Severity};
-use roadstead_routing::id::{ClusterId, Kind, Position};
+use roadstead_routing::id::{ClusterId, Position};
+use roadstead_routing::membership::Lifecycle;
+use roadstead_routing::policy::Activate;
 
 use crate::core::heartbeat::Heartbeats;
-use crate::core::message::{Close, StreamId};
+use crate::core::message::{Close, Output, StreamId};
 use crate::core::turn::Turn;
 use crate::ingest::session::Session;
 use crate::status::findings::Source;
 use crate::store::queue::Request;
-use crate::store::{ClusterRow, DigestKey, StoreError, TakeOverAnswer};
+use crate::store::{Changes, ClusterNews, ClusterRow, DigestKey, Live, StoreError, TakeOver, TakeOverAnswer};
 
 pub mod admit;
+mod identity;
 pub mod prune;
 pub mod session;
 
@@ -30,8 +33,8 @@ pub const HEARTBEAT_EVERY_MS: u64 = 2_000;
 pub const HEARTBEAT_TIMEOUT_MS: u64 = 6_000;
 /// Streams of one cluster, the holder included.
 pub const STREAMS_PER_CLUSTER_MAX: usize = 8;
-/// A first synchronisation is over by then, complete or not.
-const FIRST_SYNC_MS_MAX: u64 = 30_000;
+/// While another replica has the cluster, how often an agent that stands by here asks again.
+const ASK_AGAIN_MS: u64 = 2_000;
 /// How long a rejected identity stays visible after the last attempt.
 const IDENTITY_FINDING_MS: u64 = 60_000;
 
@@ -40,6 +43,8 @@ pub struct Ingest {
     members: BTreeMap<ClusterId, Member>,
     streams: BTreeMap<StreamId, Stream>,
     last_ticket: u64,
+    /// What the store has not answered yet.
+    asked: BTreeMap<u64, ClusterId>,
     heartbeats: Heartbeats,
 }
 
@@ -54,6 +59,12 @@ pub struct Member {
     /// When its stream went live or was lost.
     pub since_ms: u64,
     identity_refused_ms: Option<u64>,
+    /// The uid that was refused last.
+    refused_uid: Option<String>,
+    /// The replica that has the cluster, if it is another one.
+    elsewhere: Option<String>,
+    /// When to ask again for a cluster that another replica has.
+    ask_again_ms: u64,
 }
 
 struct Stream {
@@ -61,6 +72,7 @@ struct Stream {
     hello: Option<wire::Hello>,
     last_heard_ms: u64,
     phase: Phase,
+    told_standby: bool,
 }
 
 enum Phase {
@@ -78,6 +90,8 @@ enum Phase {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum State {
     Live,
+    /// Live at another replica.
+    Elsewhere,
     /// A stream is there and waits for the store.
     Standby,
     /// Its stream ended less than [`HEARTBEAT_TIMEOUT_MS`] ago: agents and controllers restart all the time.
@@ -105,7 +119,13 @@ impl Ingest {
                 .close(stream, Close::Limit(format!("{STREAMS_PER_CLUSTER_MAX} streams of this cluster are open")));
         }
         member.streams += 1;
-        let fresh = Stream { cluster, hello: None, last_heard_ms: turn.listening_ms, phase: Phase::Greeting };
+        let fresh = Stream {
+            cluster,
+            hello: None,
+            last_heard_ms: turn.listening_ms,
+            phase: Phase::Greeting,
+            told_standby: false,
+        };
         self.streams.insert(stream, fresh);
     }
 
@@ -119,8 +139,10 @@ impl Ingest {
         }
         member.holder = None;
         member.since_ms = turn.now_ms;
-        if matches!(gone.phase, Phase::Live(_)) {
+        if let Phase::Live(session) = &gone.phase {
             tracing::warn!(cluster.id = %gone.cluster, "The agent's stream ended; routes stay as they are");
+            let release = Request::Release { cluster: gone.cluster.clone(), epoch: session.epoch() };
+            turn.out.push(Output::Store(release));
         }
         if let Some(next) = member.standby.pop_front() {
             self.take_over(next, turn);
@@ -145,10 +167,18 @@ impl Ingest {
     /// The store answered a request to take a cluster over.
     pub fn taken_over(&mut self, ticket: u64, answer: Result<TakeOverAnswer, StoreError>, turn: &mut Turn) {
         let is_asking = |stream: &Stream| matches!(stream.phase, Phase::Opening { ticket: asked } if asked == ticket);
-        // The stream may be gone by now; the next one asks again.
-        let Some(stream) = self.streams.iter().find(|(_, it)| is_asking(it)).map(|(stream, _)| *stream) else { return };
+        let asked = self.asked.remove(&ticket);
+        let Some(stream) = self.streams.iter().find(|(_, it)| is_asking(it)).map(|(stream, _)| *stream) else {
+            // The stream is gone by now. Unless given back, the cluster would stay here without one.
+            if let (Some(cluster), Ok(TakeOverAnswer::Granted { stored, .. })) = (asked, answer) {
+                let epoch = stored.row.lineage.position.epoch;
+                turn.out.push(Output::Store(Request::Release { cluster, epoch }));
+            }
+            return;
+        };
         match answer {
-            Ok(TakeOverAnswer::Granted { epoch, digest_key }) => self.welcome(stream, epoch, digest_key, turn),
+            Ok(TakeOverAnswer::Granted { digest_key, stored }) => self.welcome(stream, digest_key, *stored, turn),
+            Ok(TakeOverAnswer::Held { replica }) => self.wait_for(stream, replica, turn),
             Ok(TakeOverAnswer::OtherUid { pinned }) => {
                 let presented = self.streams[&stream].hello.as_ref().map(|hello| hello.cluster_uid.clone());
                 let why = self.refuse_identity(stream, pinned, presented.unwrap_or_default(), turn);
@@ -172,11 +202,36 @@ impl Ingest {
         }
     }
 
+    /// What the store says about a cluster.
+    pub fn stored(&mut self, cluster: &ClusterId, row: &ClusterRow, turn: &mut Turn) {
+        let member = self.members.entry(cluster.clone()).or_default();
+        member.uid = Some(row.uid.clone());
+        let elsewhere = row.live.as_ref().map(|live| &live.replica).filter(|replica| **replica != turn.replica);
+        if elsewhere != member.elsewhere.as_ref() {
+            member.elsewhere = elsewhere.cloned();
+            member.since_ms = turn.now_ms;
+        }
+        self.began_elsewhere(cluster, row.lineage.position.epoch, turn);
+        // A person said meanwhile that the identity belongs to another cluster.
+        let presented = self.hello(cluster).map(|hello| hello.cluster_uid.clone());
+        if let Some((stream, presented)) = self.live(cluster).zip(presented).filter(|(_, it)| *it != row.uid) {
+            self.end(stream, Close::OtherCluster { pinned: row.uid.clone(), presented }, turn);
+        }
+    }
+
+    /// An epoch began. If an earlier one is held here, it is over.
+    pub fn began_elsewhere(&mut self, cluster: &ClusterId, epoch: u64, turn: &mut Turn) {
+        let held = self.session(cluster).map(|(_, session)| session.epoch());
+        if let Some(held) = held.filter(|held| *held < epoch) {
+            self.fenced(cluster, held, turn);
+        }
+    }
+
+    /// What agents must know of the policy, or which Services they must report, has changed.
     pub fn policy_changed(&mut self, turn: &mut Turn) {
-        let policy = agent_policy(turn);
         for (stream, it) in &self.streams {
             if matches!(it.phase, Phase::Live(_)) {
-                turn.to_agent(*stream, Say::Policy(policy.clone()));
+                turn.to_agent(*stream, Say::Policy(agent_policy(&it.cluster, turn)));
             }
         }
     }
@@ -189,11 +244,20 @@ impl Ingest {
             self.end(stream, Close::Silent, turn);
         }
         self.beat(turn);
+        self.ask_again(turn);
         for (cluster, member) in &mut self.members {
             if member.identity_refused_ms.is_some_and(|at| turn.now_ms.saturating_sub(at) > IDENTITY_FINDING_MS) {
                 member.identity_refused_ms = None;
+                member.refused_uid = None;
                 turn.findings.clear(&Source::Identity(cluster.clone()));
             }
+        }
+    }
+
+    /// Ends every stream: agents come back at once and report everything again.
+    pub fn end_all(&mut self, why: &Close, turn: &mut Turn) {
+        for stream in self.streams.keys().copied().collect::<Vec<_>>() {
+            self.end(stream, why.clone(), turn);
         }
     }
 
@@ -218,12 +282,19 @@ impl Ingest {
         }
     }
 
-    /// The live stream has said everything it had to say first: every kind was listed completely, or so much time
-    /// passed that the missing ones must be assumed to be unreadable.
-    pub fn is_settled(&self, cluster: &ClusterId, now_ms: u64) -> bool {
-        let Some((_, session)) = self.session(cluster) else { return false };
-        let since_ms = self.members.get(cluster).map_or(now_ms, |member| member.since_ms);
-        Kind::ALL.iter().all(|kind| session.is_complete(*kind)) || now_ms.saturating_sub(since_ms) > FIRST_SYNC_MS_MAX
+    /// Clusters whose streams are live here.
+    pub fn held(&self) -> impl Iterator<Item = &ClusterId> {
+        self.members.keys().filter(|cluster| self.session(cluster).is_some())
+    }
+
+    /// The uid that was refused last, for as long as the finding about it lasts.
+    pub fn refused_uid(&self, cluster: &ClusterId) -> Option<&str> {
+        self.members.get(cluster)?.refused_uid.as_deref()
+    }
+
+    /// The replica that has the cluster, if it is another one.
+    pub fn elsewhere(&self, cluster: &ClusterId) -> Option<&str> {
+        self.members.get(cluster)?.elsewhere.as_deref()
     }
 
     pub fn members(&self) -> impl Iterator<Item = (&ClusterId, &Member)> {
@@ -233,6 +304,7 @@ impl Ingest {
     pub fn state(&self, cluster: &ClusterId, now_ms: u64) -> State {
         match self.members.get(cluster) {
             Some(_) if self.session(cluster).is_some() => State::Live,
+            Some(member) if member.elsewhere.is_some() => State::Elsewhere,
             Some(member) if member.holder.is_some() => State::Standby,
             Some(Member { uid: None, .. }) | None => State::Never,
             Some(member) if now_ms.saturating_sub(member.since_ms) < HEARTBEAT_TIMEOUT_MS => State::Reconnecting,
@@ -274,12 +346,12 @@ impl Ingest {
                 self.end(holder, Close::Replaced, turn);
                 // Another agent may have waited longer; then this one must know that it waits too.
                 if self.streams.get(&stream).is_some_and(|it| matches!(it.phase, Phase::Standby)) {
-                    turn.to_agent(stream, Say::Standby(wire::Standby {}));
+                    self.tell_standby(stream, turn);
                 }
             }
             Some(_) => {
                 self.stand_by(stream, turn);
-                turn.to_agent(stream, Say::Standby(wire::Standby {}));
+                self.tell_standby(stream, turn);
             }
         }
         Ok(())
@@ -300,21 +372,80 @@ impl Ingest {
         let ticket = self.last_ticket;
         let Some(found) = self.streams.get_mut(&stream) else { return };
         found.phase = Phase::Opening { ticket };
-        let uid = found.hello.as_ref().map(|hello| hello.cluster_uid.clone()).unwrap_or_default();
+        let (uid, agent) =
+            found.hello.as_ref().map(|hello| (hello.cluster_uid.clone(), hello.agent.clone())).unwrap_or_default();
         if let Some(member) = self.members.get_mut(&found.cluster) {
             member.holder = Some(stream);
         }
         let cluster = found.cluster.clone();
-        turn.out.push(crate::core::message::Output::Store(Request::TakeOver { ticket, cluster, uid }));
+        let joins_as = match turn.policy.policy.cluster(&cluster).activate {
+            Activate::Auto => Lifecycle::Active,
+            Activate::Manual => Lifecycle::Joining,
+        };
+        let request = TakeOver {
+            uid,
+            fresh_key: DigestKey::default(),
+            by: Live { replica: turn.replica.clone(), instance: turn.instance.clone(), agent },
+            known: turn.world.stored_position(&cluster),
+            joins_as,
+            at_ms: turn.now_ms,
+            cluster,
+        };
+        self.asked.insert(ticket, request.cluster.clone());
+        turn.out.push(Output::Store(Request::TakeOver { ticket, request }));
     }
 
-    fn welcome(&mut self, stream: StreamId, epoch: u64, digest_key: DigestKey, turn: &mut Turn) {
+    /// Another replica has the cluster: the stream stands by until that one loses it.
+    fn wait_for(&mut self, stream: StreamId, replica: String, turn: &mut Turn) {
+        let Some(found) = self.streams.get_mut(&stream) else { return };
+        found.phase = Phase::Standby;
+        let Some(member) = self.members.get_mut(&found.cluster) else { return };
+        member.holder = None;
+        member.standby.push_front(stream);
+        member.ask_again_ms = turn.now_ms + ASK_AGAIN_MS;
+        if member.elsewhere.as_ref() != Some(&replica) {
+            tracing::info!(cluster.id = %found.cluster, replica, "Another replica has the cluster; this agent stands by");
+            member.elsewhere = Some(replica);
+        }
+        self.tell_standby(stream, turn);
+    }
+
+    /// Once, however often it has to go on waiting.
+    fn tell_standby(&mut self, stream: StreamId, turn: &mut Turn) {
+        let Some(found) = self.streams.get_mut(&stream) else { return };
+        if !std::mem::replace(&mut found.told_standby, true) {
+            turn.to_agent(stream, Say::Standby(wire::Standby {}));
+        }
+    }
+
+    fn ask_again(&mut self, turn: &mut Turn) {
+        let waits = |member: &Member| member.holder.is_none() && turn.now_ms >= member.ask_again_ms;
+        let waiting = self.members.values_mut().filter(|member| waits(member));
+        let next: Vec<StreamId> = waiting.filter_map(|member| member.standby.pop_front()).collect();
+        for stream in next {
+            self.take_over(stream, turn);
+        }
+    }
+
+    fn welcome(&mut self, stream: StreamId, digest_key: DigestKey, stored: ClusterNews, turn: &mut Turn) {
         let Some(found) = self.streams.get_mut(&stream) else { return };
         let cluster = found.cluster.clone();
-        found.phase = Phase::Live(Box::new(Session::new(cluster.clone(), epoch)));
+        let epoch = stored.row.lineage.position.epoch;
+        let mut session = Session::new(cluster.clone(), epoch);
+        turn.dirty.merge(turn.world.set_membership(&cluster, stored.row.member.membership));
+        if stored.changes.as_ref().is_some_and(Changes::is_inferred) {
+            turn.inferred.insert(cluster.clone());
+        }
+        let (applied, unstored) = turn.world.take_over(&cluster, stored);
+        turn.dirty.merge(applied.dirty);
+        turn.moved.insert(cluster.clone(), Position { epoch, seq: 0 });
+        turn.began.insert(cluster.clone());
+        session.store_first(unstored, turn);
+        found.phase = Phase::Live(Box::new(session));
         if let Some(member) = self.members.get_mut(&cluster) {
             member.uid = found.hello.as_ref().map(|hello| hello.cluster_uid.clone());
             member.since_ms = turn.now_ms;
+            member.elsewhere = None;
         }
         tracing::info!(cluster.id = %cluster, epoch, "The cluster is live");
         let welcome = wire::Welcome {
@@ -322,7 +453,8 @@ impl Ingest {
             epoch,
             digest_key: digest_key.to_vec(),
             known: turn.world.known(&cluster),
-            policy: Some(agent_policy(turn)),
+            policy: Some(agent_policy(&cluster, turn)),
+            position: None,
         };
         turn.to_agent(stream, Say::Welcome(welcome));
         turn.findings.clear_admission(&cluster);
@@ -334,17 +466,9 @@ impl Ingest {
             let cluster = found.cluster.clone();
             if let Some(member) = self.members.get_mut(&cluster) {
                 member.identity_refused_ms = Some(turn.now_ms);
+                member.refused_uid = Some(presented.clone());
             }
-            let finding = Finding {
-                cluster: cluster.clone(),
-                object: None,
-                code: Code::ClusterIdentity,
-                severity: Severity::Error,
-                message: format!(
-                    "A cluster with kube-system uid {presented} uses this identity, which belongs to {pinned}; it is not applied"
-                ),
-                remedy: "Give each cluster a certificate of its own.".to_owned(),
-            };
+            let finding = identity::refused(&cluster, &pinned, &presented);
             turn.findings.set(&Source::Identity(cluster), vec![finding]);
         }
         Close::OtherCluster { pinned, presented }
@@ -367,6 +491,9 @@ impl Ingest {
     }
 }
 
-fn agent_policy(turn: &Turn) -> wire::AgentPolicy {
-    wire::AgentPolicy { classes: turn.policy.policy.classes.keys().cloned().collect() }
+fn agent_policy(cluster: &ClusterId, turn: &Turn) -> wire::AgentPolicy {
+    let mut services: Vec<String> =
+        turn.world.inputs().kept_of(cluster, None).map(|kept| kept.service.to_string()).collect();
+    services.dedup();
+    wire::AgentPolicy { classes: turn.policy.policy.classes.keys().cloned().collect(), services }
 }

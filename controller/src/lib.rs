@@ -5,10 +5,12 @@
 //! the clusters). [`core`] is all of these but the store as one synchronous state machine; [`serve`] connects it to
 //! gRPC, [`admin`] to people, [`app`] wires everything.
 
+pub mod clerk;
 pub mod core;
 pub mod held;
 
 pub mod ingest;
+pub mod peers;
 pub mod policy;
 pub mod store;
 pub mod world;

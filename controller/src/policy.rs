@@ -71,7 +71,9 @@ async fn import(
     }
 }
 
-fn accepted(row: PolicyRow) -> Result<AcceptedPolicy, PolicyError> {
+/// # Errors
+/// If this build does not understand it.
+pub(crate) fn accepted(row: PolicyRow) -> Result<AcceptedPolicy, PolicyError> {
     let policy = file::parse(&row.body).map_err(|problem| PolicyError::StoredUnreadable { rev: row.rev, problem })?;
     Ok(AcceptedPolicy { rev: row.rev, policy, source: row.source })
 }

@@ -9,13 +9,13 @@ use std::sync::Arc;
 
 use prost::Message;
 use roadstead_proto::digest::Digest;
-use roadstead_proto::resource::{backend_from_wire, backend_to_wire, host_from_wire, host_to_wire};
+use roadstead_proto::resource::{ResourceKey, backend_to_wire, host_from_wire, host_to_wire};
 use roadstead_proto::wire;
 use roadstead_proto::wire::config_message::Message as Say;
 use roadstead_proto::wire::edge_message::Message as Said;
 use roadstead_routing::guard::Units;
-use roadstead_routing::id::{BackendId, HostKey, PoolName};
-use roadstead_routing::table::{Backend, Host, Table};
+use roadstead_routing::id::{BackendId, ClusterId, HostKey, PoolName, Position};
+use roadstead_routing::table::{Backend, Host, SecretId, Table};
 
 use crate::compute::{Computed, Resource, backends_of};
 use crate::core::heartbeat::Heartbeats;
@@ -23,17 +23,28 @@ use crate::core::message::{Close, EdgeId, Output, StreamId};
 use crate::core::turn::Turn;
 use crate::guard::kept::{Keep, Kept, Loss};
 use crate::guard::{Changes, Guard};
-use crate::ingest::{HEARTBEAT_TIMEOUT_MS, Ingest};
+use crate::ingest::HEARTBEAT_TIMEOUT_MS;
+use crate::peers::state::Reported;
+use crate::publish::canary::{Occasion, Passed};
+use crate::publish::edge::Guarded;
 use crate::publish::pool::Pool;
+use crate::publish::secrets::{Secrets, still_showing};
 use crate::store::queue::Request;
 use crate::store::{Cause, HostBody, HostRevision};
+use crate::world::World;
 
+mod backends;
+mod behind;
+pub mod canary;
 pub mod edge;
 pub mod pending;
 pub mod pool;
+mod secrets;
 
 /// Edges of one pool, connected or remembered.
 pub const EDGES_PER_POOL_MAX: usize = 256;
+/// Backends of held and pinned hosts whose endpoints are followed; others keep their last ones.
+pub const BACKENDS_KEPT_MAX: usize = 10_000;
 /// Pools that edges may ask for, whether the policy has them or not.
 pub const POOLS_MAX: usize = 256;
 
@@ -41,12 +52,21 @@ pub const POOLS_MAX: usize = 256;
 pub struct Publish {
     pools: BTreeMap<PoolName, Pool>,
     backends: BTreeMap<BackendId, Resource<Backend>>,
+    secrets: Secrets,
     streams: BTreeMap<StreamId, EdgeId>,
     guard: Guard,
     /// Backends that the world no longer describes and that held hosts refer to, as they were last.
     kept: BTreeSet<BackendId>,
     /// The same, found in this turn.
     orphans: BTreeSet<BackendId>,
+    /// Hosts may have begun or ceased to wait.
+    has_reviewed: bool,
+    /// What is stored as published. Kept up to date only while this replica is the clerk.
+    recorded: BTreeMap<(PoolName, HostKey), Digest>,
+    /// What other replicas see of their edges.
+    elsewhere: Vec<Arc<Reported>>,
+    /// Trials that a person ended here, with the policy they had come to.
+    released: BTreeMap<PoolName, u64>,
     news: News,
     heartbeats: Heartbeats,
 }
@@ -71,9 +91,25 @@ pub enum Reached {
     All,
 }
 
+impl Reached {
+    /// `has`: whether each edge has all of them.
+    pub fn of(has: impl Iterator<Item = bool>) -> Self {
+        let (mut all, mut some) = (true, false);
+        for has in has {
+            all &= has;
+            some |= has;
+        }
+        match (some, all) {
+            (false, _) => Reached::None,
+            (true, false) => Reached::Some,
+            (true, true) => Reached::All,
+        }
+    }
+}
+
 impl Publish {
-    /// The first set, computed from what was loaded. `published` is what was published last; only differences are
-    /// written as revisions, and with `kept` they pass the guard first.
+    /// The first set, computed from what was loaded. `published` is what was published last; with `kept` what differs
+    /// passes the guard first.
     pub fn start(
         &mut self,
         computed: Computed,
@@ -82,7 +118,7 @@ impl Publish {
         turn: &mut Turn,
     ) {
         let is_guarded = kept.is_some();
-        let Kept { holds, overrides, backends, published: mut bodies, losses } = kept.unwrap_or_default();
+        let Kept { holds, overrides, backends, published: mut bodies, losses, inferred } = kept.unwrap_or_default();
         for (id, resource) in computed.backends {
             self.set_backend(id, resource, turn);
         }
@@ -96,23 +132,41 @@ impl Publish {
             let before = published.get(&key).copied();
             let old = before.zip(bodies.remove(&key)).and_then(|(digest, body)| recalled(digest, &body));
             let (pool, host) = key;
+            let resource = still_showing(old.as_ref(), resource, &turn.world);
             if before == resource.as_ref().map(|it| it.digest) {
-                self.set_host(&pool, &host, resource);
+                self.set_host((&pool, &host), resource, &turn.world);
             } else if let Some(old) = old {
-                self.set_host(&pool, &host, Some(old));
+                self.set_host((&pool, &host), Some(old), &turn.world);
                 changes.entry(pool).or_default().insert(host, resource);
             } else if is_guarded && before.is_none() {
                 changes.entry(pool).or_default().insert(host, resource);
             } else {
                 // Without what it was nothing can be kept of it.
-                push_revision(&pool, &host, resource.as_ref(), turn);
-                self.set_host(&pool, &host, resource);
+                self.set_host((&pool, &host), resource, &turn.world);
             }
         }
         if is_guarded {
             self.guard = Guard::resume(holds, overrides, losses.iter().filter_map(lost).collect(), &self.pools);
+            self.guard.recall_inferred(inferred);
         }
         self.release(changes, turn);
+    }
+
+    /// This replica writes history from now on: whatever differs from `recorded` is written.
+    pub fn become_clerk(&mut self, recorded: BTreeMap<(PoolName, HostKey), Digest>, turn: &mut Turn) {
+        self.recorded = recorded;
+        let mut keys: BTreeSet<(PoolName, HostKey)> = self.recorded.keys().cloned().collect();
+        keys.extend(
+            self.pools.iter().flat_map(|(name, pool)| pool.hosts().map(move |(host, _)| (name.clone(), host.clone()))),
+        );
+        let cause = std::mem::replace(&mut turn.cause, Cause::Start);
+        keys.into_iter().for_each(|(pool, host)| self.record(&pool, &host, turn));
+        turn.cause = cause;
+        for id in &self.kept {
+            let encoded = self.backends.get(id).map(|it| backend_to_wire(&it.value).encode_to_vec());
+            turn.out.push(Output::Store(Request::Keep(Keep::Backend(id.clone(), encoded))));
+        }
+        self.guard.own_all(turn);
     }
 
     /// Takes over what was computed, as far as the guard lets it. Backends first, so that a host that appears finds them.
@@ -120,11 +174,31 @@ impl Publish {
         for (id, resource) in computed.backends {
             self.set_backend(id, resource, turn);
         }
+        // A host may stay as it is while its certificate is renewed or its users change.
+        let needed = computed.hosts.values().flatten().flat_map(|it| secrets_of(&it.value));
+        for id in needed.collect::<BTreeSet<_>>() {
+            let key = ResourceKey::Secret(id.clone());
+            if self.pools.values().any(|pool| pool.refers_to(&key)) {
+                self.set_secret(&id, &turn.world);
+            }
+        }
         let mut changes: BTreeMap<PoolName, Changes> = BTreeMap::new();
         for ((pool, host), resource) in computed.hosts {
+            let before = self.pools.get(&pool).and_then(|pool| pool.host(&host));
+            let resource = still_showing(before, resource, &turn.world);
             changes.entry(pool).or_default().insert(host, resource);
         }
         self.release(changes, turn);
+    }
+
+    /// The backends of hosts that are not published as computed: their agents must go on reporting them. `None`: as
+    /// before.
+    pub fn backends_to_keep(&mut self) -> Option<BTreeSet<BackendId>> {
+        if !std::mem::take(&mut self.has_reviewed) {
+            return None;
+        }
+        let held = self.guard.held().filter_map(|(pool, host)| self.pools.get(pool)?.host(host));
+        Some(held.flat_map(|it| backends_of(&it.value)).take(BACKENDS_KEPT_MAX).cloned().collect())
     }
 
     pub fn guard(&self) -> &Guard {
@@ -136,11 +210,58 @@ impl Publish {
     }
 
     /// Sends what edges have room for.
-    pub fn flush(&mut self, ingest: &Ingest, turn: &mut Turn) {
+    pub fn flush(&mut self, turn: &mut Turn) {
+        let mut passed = Vec::new();
         for (name, pool) in &mut self.pools {
-            if pool.flush(&self.backends, ingest, turn) {
+            let edges = self.elsewhere.iter().flat_map(|it| it.edges_of(name).map(|edge| (&**it, edge)));
+            let hosts = self.guard.kept_as_they_are(name);
+            let released = self.elsewhere.iter().filter_map(|it| it.released.get(name)).max();
+            for (edge, policy_rev) in self.elsewhere.iter().filter_map(|it| it.trials.get(name)) {
+                pool.canary_mut().agree(edge, *policy_rev);
+            }
+            let all_may_have = match released {
+                Some(rev) if *rev >= pool.canary().policy_rev() => pool.canary_mut().release(),
+                _ => pool.advance_canary(&edges.collect::<Vec<_>>(), &hosts, turn),
+            };
+            passed.extend(all_may_have.map(|it| (name.clone(), it)));
+            pool.set_context(self.guard.context_for_edges(name, turn.now_ms));
+            if pool.flush(&self.backends, &self.secrets, &Guarded { hosts, backends: &self.kept }, turn) {
                 self.news.pools.insert(name.clone());
             }
+        }
+        for (pool, passed) in passed {
+            self.record_passed(&pool, passed, turn);
+        }
+    }
+
+    /// What other replicas see of their edges has changed.
+    pub fn heard_from_peers(&mut self, reported: Vec<Arc<Reported>>) {
+        self.elsewhere = reported;
+        self.news.pools.extend(self.elsewhere.iter().flat_map(|it| &it.edges).map(|edge| edge.pool.clone()));
+    }
+
+    /// Everybody gets what one edge is trying. Returns whether there was anything.
+    pub fn release_canary(&mut self, pool: &PoolName, turn: &mut Turn) -> bool {
+        let Some(at) = self.pools.get_mut(pool) else { return false };
+        let rev = at.canary().policy_rev();
+        let Some(passed) = at.canary_mut().release() else { return false };
+        self.released.insert(pool.clone(), rev);
+        self.record_passed(pool, passed, turn);
+        true
+    }
+
+    pub fn released(&self) -> &BTreeMap<PoolName, u64> {
+        &self.released
+    }
+
+    pub fn elsewhere(&self) -> &[Arc<Reported>] {
+        &self.elsewhere
+    }
+
+    /// Ends every edge's stream: they come back at once, and what they hold is compared anew.
+    pub fn end_all(&mut self, why: &Close, turn: &mut Turn) {
+        for stream in self.streams.keys().copied().collect::<Vec<_>>() {
+            self.end(stream, why.clone(), turn);
         }
     }
 
@@ -206,9 +327,28 @@ impl Publish {
         }
     }
 
-    /// How far the edges of `pool` are with all of `hosts`.
-    pub fn reached(&self, pool: &PoolName, hosts: &[HostKey]) -> Reached {
-        self.pools.get(pool).map_or(Reached::None, |pool| pool.reached(hosts))
+    /// How far the edges of `pool`, wherever they are connected, are with all of `hosts`, as they were when the cluster
+    /// was at `at`.
+    pub fn reached(&self, pool: &PoolName, hosts: &[HostKey], cluster: &ClusterId, at: Position) -> Reached {
+        let elsewhere = self.elsewhere.iter().flat_map(|there| {
+            let knows = there.reaches(cluster, at);
+            there.edges_of(pool).map(move |edge| knows && hosts.iter().all(|host| edge.has(host)))
+        });
+        match self.pools.get(pool) {
+            Some(pool) => pool.reached(hosts, elsewhere),
+            None => Reached::of(elsewhere),
+        }
+    }
+
+    /// Whether every connected edge has everything that this replica published.
+    pub fn all_settled(&self, turn: &Turn) -> bool {
+        let edges = self.pools.values().flat_map(Pool::connected);
+        let here = edges.map(|(_, edge)| edge.unsettled_hosts().is_some_and(|hosts| hosts.is_empty()));
+        let there = self.elsewhere.iter().flat_map(|it| {
+            let knows = it.clerk_rev >= turn.clerk_rev;
+            it.edges.iter().map(move |edge| knows && edge.unsettled.as_ref().is_some_and(BTreeSet::is_empty))
+        });
+        here.chain(there).all(|settled| settled)
     }
 
     pub fn take_news(&mut self) -> News {
@@ -231,72 +371,84 @@ impl Publish {
     /// Publishes what the guard lets through of `changes` and of what has waited.
     fn release(&mut self, changes: BTreeMap<PoolName, Changes>, turn: &mut Turn) {
         for (pool, flow) in self.guard.review(changes, &self.pools, turn) {
+            self.has_reviewed = true;
+            let on = Occasion { cause: turn.cause, policy_rev: turn.policy.rev, now_ms: turn.now_ms };
             for (host, resource) in flow {
-                push_revision(&pool, &host, resource.as_ref(), turn);
-                self.set_host(&pool, &host, resource);
+                self.complete(resource.as_ref());
+                let after = resource.as_ref().map(|it| it.digest);
+                let before = self.set_host((&pool, &host), resource, &turn.world);
+                if let Some(pool) = self.pools.get_mut(&pool) {
+                    pool.canary_mut().published(&host, (before, after), on);
+                }
+                self.record(&pool, &host, turn);
             }
         }
         self.keep_backends(turn);
     }
 
-    /// After hosts changed: backends that the world no longer describes stay as long as a host refers to them.
-    fn keep_backends(&mut self, turn: &mut Turn) {
-        let (before, orphans) = (std::mem::take(&mut self.kept), std::mem::take(&mut self.orphans));
-        for id in before.union(&orphans) {
-            let is_used = self.pools.values().any(|pool| pool.refers_to(id));
-            if is_used {
-                self.kept.insert(id.clone());
-            }
-            let last = if is_used { self.backends.get(id).cloned() } else { self.backends.remove(id) };
-            if is_used != before.contains(id) {
-                let encoded = last.filter(|_| is_used).map(|it| backend_to_wire(&it.value).encode_to_vec());
-                turn.out.push(Output::Store(Request::Keep(Keep::Backend(id.clone(), encoded))));
-            }
-        }
+    fn record_passed(&mut self, pool: &PoolName, (hosts, why): Passed, turn: &mut Turn) {
+        let cause = std::mem::replace(&mut turn.cause, why);
+        hosts.iter().for_each(|host| self.record(pool, host, turn));
+        turn.cause = cause;
     }
 
-    /// Backends that an earlier process kept and that are not computed now.
-    fn recall_backends(&mut self, encoded: Vec<Vec<u8>>) {
-        for encoded in encoded {
-            let decoded = wire::Backend::decode(&*encoded).ok().and_then(|it| backend_from_wire(it).ok());
-            let Some(backend) = decoded.filter(|it| !self.backends.contains_key(&it.id)) else { continue };
-            let (id, digest) = (backend.id.clone(), Digest::of(&backend_to_wire(&backend)));
-            self.kept.insert(id.clone());
-            self.backends.insert(id, Resource { value: Arc::new(backend), digest });
-        }
-    }
-
-    fn set_backend(&mut self, id: BackendId, resource: Option<Resource<Backend>>, turn: &mut Turn) {
-        let is_used = || self.pools.values().any(|pool| pool.refers_to(&id));
-        if resource.is_none() && is_used() {
-            self.orphans.insert(id);
+    /// Hands the published version of a host to the store, if it has another one and this replica is the clerk. What is
+    /// on trial is no history yet.
+    fn record(&mut self, pool: &PoolName, host: &HostKey, turn: &mut Turn) {
+        let Some(token) = turn.token else { return };
+        let at = self.pools.get(pool);
+        if at.is_some_and(|pool| pool.canary().keeps(host)) {
             return;
         }
-        if self.kept.remove(&id) {
-            turn.out.push(Output::Store(Request::Keep(Keep::Backend(id.clone(), None))));
-        }
-        let digest = resource.as_ref().map(|resource| resource.digest);
-        for pool in self.pools.values_mut() {
-            pool.backend_changed(&id, digest);
-        }
-        match resource {
-            Some(resource) => self.backends.insert(id, resource),
-            None => self.backends.remove(&id),
+        let resource = at.and_then(|pool| pool.host(host));
+        let key = (pool.clone(), host.clone());
+        let digest = resource.map(|it| it.digest);
+        let before = match digest {
+            Some(digest) => self.recorded.insert(key, digest),
+            None => self.recorded.remove(&key),
         };
+        if before == digest {
+            return;
+        }
+        let body = resource.map(|it| HostBody { digest: it.digest, encoded: host_to_wire(&it.value).encode_to_vec() });
+        let positions = match turn.cause {
+            Cause::Objects => turn.moved.clone(),
+            Cause::Policy | Cause::Start | Cause::Lifecycle | Cause::Decision => BTreeMap::new(),
+        };
+        let revision = HostRevision { pool: pool.clone(), host: host.clone(), body, cause: turn.cause, positions };
+        turn.out.push(Output::Store(Request::Revision { token, revision }));
     }
 
-    fn set_host(&mut self, pool: &PoolName, host: &HostKey, resource: Option<Resource<Host>>) {
+    /// Returns what was there before.
+    fn set_host(
+        &mut self,
+        (pool, host): (&PoolName, &HostKey),
+        resource: Option<Resource<Host>>,
+        world: &World,
+    ) -> Option<Digest> {
+        for id in resource.iter().flat_map(|it| secrets_of(&it.value)) {
+            self.set_secret(&id, world);
+        }
         let pool = self.pools.entry(pool.clone()).or_default();
-        let before = pool.replace_host(host, resource);
-        let (before, after) = (before.as_ref(), pool.host(host).cloned());
-        let before: BTreeSet<&BackendId> = before.map(|it| backends_of(&it.value)).unwrap_or_default();
-        let after: BTreeSet<&BackendId> = after.as_ref().map(|it| backends_of(&it.value)).unwrap_or_default();
-        for id in after.difference(&before) {
-            pool.refer(id, self.backends.get(*id).map(|it| it.digest));
+        let replaced = pool.replace_host(host, resource);
+        let (before, after) = (replaced.as_ref(), pool.host(host).cloned());
+        let before = before.map(|it| needs_of(&it.value)).unwrap_or_default();
+        let after = after.map(|it| needs_of(&it.value)).unwrap_or_default();
+        for key in after.difference(&before) {
+            let digest = match key {
+                ResourceKey::Backend(id) => self.backends.get(id).map(|it| it.digest),
+                ResourceKey::Secret(id) => self.secrets.get(id).map(|it| it.digest),
+                ResourceKey::Host(_) => None,
+            };
+            pool.refer(key, digest);
         }
-        for id in before.difference(&after) {
-            pool.release(id);
+        for key in before.difference(&after) {
+            pool.release(key);
         }
+        for key in before.difference(&after) {
+            self.forget_secret(key);
+        }
+        replaced.as_ref().map(|it| it.digest)
     }
 
     fn end(&mut self, stream: StreamId, why: Close, turn: &mut Turn) {
@@ -308,6 +460,17 @@ impl Publish {
     }
 }
 
+/// The certificate that it shows, and the users who may enter.
+fn secrets_of(host: &Host) -> impl Iterator<Item = SecretId> {
+    host.certificate.clone().into_iter().chain(host.users())
+}
+
+/// What must be there before the host.
+fn needs_of(host: &Host) -> BTreeSet<ResourceKey> {
+    let backends = backends_of(host).into_iter().cloned().map(ResourceKey::Backend);
+    backends.chain(secrets_of(host).map(ResourceKey::Secret)).collect()
+}
+
 /// What was published, as the store has it.
 fn recalled(digest: Digest, body: &[u8]) -> Option<Resource<Host>> {
     let host = wire::Host::decode(body).ok().and_then(|it| host_from_wire(it).ok())?;
@@ -317,14 +480,4 @@ fn recalled(digest: Digest, body: &[u8]) -> Option<Resource<Host>> {
 fn lost(loss: &Loss) -> Option<(u64, PoolName, HostKey, Units)> {
     let host = wire::Host::decode(&*loss.before).ok().and_then(|it| host_from_wire(it).ok())?;
     Some((loss.at_ms, loss.pool.clone(), loss.host.clone(), Units::of(&host)))
-}
-
-fn push_revision(pool: &PoolName, host: &HostKey, resource: Option<&Resource<Host>>, turn: &mut Turn) {
-    let body = resource.map(|it| HostBody { digest: it.digest, encoded: host_to_wire(&it.value).encode_to_vec() });
-    let positions = match turn.cause {
-        Cause::Objects => turn.moved.clone(),
-        Cause::Policy | Cause::Start => BTreeMap::new(),
-    };
-    let revision = HostRevision { pool: pool.clone(), host: host.clone(), body, cause: turn.cause, positions };
-    turn.out.push(Output::Store(Request::Revision(revision)));
 }

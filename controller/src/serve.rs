@@ -8,6 +8,7 @@ use std::time::Duration;
 use roadstead_proto::tls::TlsMaterial;
 use roadstead_proto::wire::agent_sync_server::AgentSyncServer;
 use roadstead_proto::wire::edge_config_server::EdgeConfigServer;
+use roadstead_proto::wire::peer_sync_server::PeerSyncServer;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
@@ -16,6 +17,7 @@ use tonic::transport::server::TcpIncoming;
 use crate::serve::streams::Streams;
 
 pub mod core_task;
+pub mod dial;
 pub mod link;
 pub mod streams;
 
@@ -49,7 +51,7 @@ pub fn builder(tls: &TlsMaterial) -> Result<Server, ServeError> {
         .map_err(ServeError::Tls)
 }
 
-/// Serves agents and edges until `stop`.
+/// Serves agents, edges and peers until `stop`.
 pub async fn run(
     mut server: Server,
     listener: TcpListener,
@@ -58,7 +60,8 @@ pub async fn run(
 ) -> Result<(), ServeError> {
     server
         .add_service(AgentSyncServer::new(streams.clone()).max_decoding_message_size(RECEIVED_BYTES_MAX))
-        .add_service(EdgeConfigServer::new(streams).max_decoding_message_size(RECEIVED_BYTES_MAX))
+        .add_service(EdgeConfigServer::new(streams.clone()).max_decoding_message_size(RECEIVED_BYTES_MAX))
+        .add_service(PeerSyncServer::new(streams).max_decoding_message_size(RECEIVED_BYTES_MAX))
         .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), stop.cancelled_owned())
         .await
         .map_err(ServeError::Serve)

@@ -5,11 +5,21 @@
 
 #![expect(clippy::unwrap_used, reason = "a step that cannot be carried out is a failed test")]
 
+mod agents;
 mod bad_input;
+mod canary;
+mod conformance;
 mod database;
+mod decisions;
 mod error_lines;
 mod holds;
 mod identity;
 mod incomplete_lists;
+mod lifecycle;
+mod pods;
+mod replicas;
 mod restart;
 mod scenario;
+mod settings;
+mod tls;
+mod worlds;

@@ -1,7 +1,6 @@
 //! Processes end and come back, one after the other and together, while requests flow.
 
 use roadstead_e2e::site::{Flow, Site, WITHIN};
-use roadstead_e2e::until;
 use roadstead_testkit::kube_api::Restart;
 
 const HOST: &str = "shop.example.com";
@@ -50,10 +49,22 @@ async fn an_edge_that_restarts_without_a_controller_serves_its_last_table() -> a
     Ok(())
 }
 
+/// The control of the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edge_that_restarts_alone_without_its_last_table_fails_requests() -> anyhow::Result<()> {
+    let mut site = two_clusters().await?;
+    site.system.controller().kill().await;
+    site.restart_edge_without(0, "edge-last-good").await?;
+    Flow::start(site.edge(0), HOST, "web").stop_hurt().await?;
+    site.system.stop().await;
+    Ok(())
+}
+
 /// Versions are content digests: what is equal is not sent again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_controller_restart_sends_edges_nothing() -> anyhow::Result<()> {
     let mut site = two_clusters().await?;
+    let flow = Flow::start(site.edge(0), HOST, "web");
     site.system.controller().kill().await;
     site.system.controller().start().await?;
     site.system.controller().wait_ready(WITHIN).await?;
@@ -62,8 +73,9 @@ async fn a_controller_restart_sends_edges_nothing() -> anyhow::Result<()> {
     // A change that arrives: everything that was to be sent before it had its chance.
     site.cluster("eu").ingress("later", "later.example.com", "web")?;
     site.served_by("later.example.com", &["eu"]).await?;
-    let sent = site.controller_counter("roadstead_controller_publish_upserts_total").await?;
+    let sent = site.controller_counter(1, "roadstead_controller_publish_upserts_total").await?;
     anyhow::ensure!((sent - 1.0).abs() < 0.5, "{sent} resources were sent instead of the new host alone");
+    flow.stop_clean().await?;
     site.system.stop().await;
     Ok(())
 }
@@ -73,15 +85,13 @@ async fn what_was_deleted_while_the_agent_was_away_is_pruned() -> anyhow::Result
     let mut site = two_clusters().await?;
     site.cluster("eu").ingress("extra", "extra.example.com", "web")?;
     site.served_by("extra.example.com", &["eu"]).await?;
+    let flow = Flow::start(site.edge(0), HOST, "web");
     site.system.agent("eu").kill().await;
     site.cluster("eu").delete_ingress("extra")?;
     site.system.agent("eu").start().await?;
-    let edge = site.edge(0);
-    until(WITHIN, "the deleted host is gone", async || {
-        roadstead_e2e::site::status(edge, "extra.example.com").await == 404
-    })
-    .await?;
+    site.answers("extra.example.com", 404).await?;
     site.served_by(HOST, &["eu", "us"]).await?;
+    flow.stop_clean().await?;
     site.system.stop().await;
     Ok(())
 }

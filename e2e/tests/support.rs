@@ -4,18 +4,13 @@
 pub mod site;
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
-/// The programs under test, each with the members of the workspace that it is made of.
-const PROGRAMS: [(&str, &[&str]); 5] = [
-    ("roadstead-agent", &["routing", "manifests", "proto", "runtime", "agent"]),
-    ("roadstead-controller", &["routing", "proto", "runtime", "api", "controller"]),
-    ("roadstead-edge", &["routing", "proto", "runtime", "edge"]),
-    ("roadstead-demo", &["testkit", "demo"]),
-    ("roadstead", &["api", "cli"]),
-];
+/// The programs under test.
+const PROGRAMS: [&str; 5] =
+    ["roadstead-agent", "roadstead-controller", "roadstead-edge", "roadstead-demo", "roadstead"];
 
 /// The folder of the binaries under test.
 ///
@@ -23,42 +18,34 @@ const PROGRAMS: [(&str, &[&str]); 5] = [
 /// If one is missing or older than a source file that it is made of.
 pub fn binaries() -> anyhow::Result<PathBuf> {
     let folder = roadstead_testkit::stack::roadstead::beside_current_exe()?;
-    for (name, members) in PROGRAMS {
-        let newest = newest_source(&workspace(), members)?;
+    for name in PROGRAMS {
         let program = folder.join(name);
-        let built = std::fs::metadata(&program)
-            .and_then(|metadata| metadata.modified())
+        let is_fresh = is_fresh(&program)
             .with_context(|| format!("{}: run `cargo build --workspace --bins` first", program.display()))?;
         anyhow::ensure!(
-            built >= newest,
-            "{} is older than the sources: run `cargo build --workspace --bins` first",
+            is_fresh,
+            "{} is older than its sources: run `cargo build --workspace --bins` first",
             program.display()
         );
     }
     Ok(folder)
 }
 
-fn workspace() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("e2e lies in the workspace").to_owned()
-}
-
-/// When the youngest source of what the binaries are made of was changed.
-fn newest_source(root: &Path, members: &[&str]) -> anyhow::Result<SystemTime> {
-    let mut newest = SystemTime::UNIX_EPOCH;
-    for member in members {
-        let mut folders = vec![root.join(member).join("src")];
-        while let Some(folder) = folders.pop() {
-            for entry in std::fs::read_dir(&folder).with_context(|| format!("read {}", folder.display()))? {
-                let entry = entry?;
-                if entry.file_type()?.is_dir() {
-                    folders.push(entry.path());
-                } else if !entry.path().to_string_lossy().ends_with("tests.rs") {
-                    newest = newest.max(entry.metadata()?.modified()?);
-                }
-            }
-        }
-    }
-    Ok(newest)
+/// Whether a program is younger than every source that cargo noted beside it (`PROGRAM.d`: `PROGRAM: SOURCE SOURCE …`).
+fn is_fresh(program: &Path) -> anyhow::Result<bool> {
+    let changed = |path: &Path| {
+        let metadata = std::fs::metadata(path).with_context(|| format!("read {}", path.display()))?;
+        anyhow::Ok(metadata.modified()?)
+    };
+    let built = changed(program)?;
+    let noted = std::fs::read_to_string(program.with_extension("d"))?;
+    let sources = noted.split_once(": ").context("cargo's list of sources has another form")?.1;
+    // A space within a path is escaped; a source that is gone was renamed or removed since.
+    let sources = sources.trim_end().replace("\\ ", "\0");
+    Ok(sources
+        .split(' ')
+        .map(|source| source.replace('\0', " "))
+        .all(|source| changed(Path::new(&source)).is_ok_and(|changed| changed <= built)))
 }
 
 /// Polls until `condition` holds.

@@ -1,4 +1,4 @@
-//! Passive health of one endpoint: what requests learned by trying to connect.
+//! Passive health of one endpoint: what requests learned by trying to connect, and how fast it answers.
 //!
 //! Outcomes of connection attempts → whether the next request may use the endpoint. Shared by all workers, so that
 //! one failure spares everybody else the same one. It never removes an endpoint: when all have failed, all are tried.
@@ -16,6 +16,10 @@ pub struct Millis(u64);
 impl Millis {
     pub fn new(since_start: Duration) -> Self {
         Self(u64::try_from(since_start.as_millis()).unwrap_or(u64::MAX - 1).saturating_add(1))
+    }
+
+    pub fn as_nanos(self) -> u64 {
+        self.0.saturating_mul(1_000_000)
     }
 
     fn after(self, duration: Duration) -> u64 {
@@ -71,6 +75,36 @@ impl Health {
     }
 }
 
+/// After so long what was learned about an endpoint's speed counts half: one that was slow once is tried again.
+const LATENCY_HALF_LIFE_MS: u32 = 10_000;
+
+/// How long an endpoint lately took to answer, as a moving average that fades. The average in microseconds in the
+/// high half, when it was noted in the low half.
+#[derive(Debug, Default)]
+pub struct Latency(AtomicU64);
+
+impl Latency {
+    /// In microseconds. An endpoint that never answered is fast, so that it is tried.
+    pub fn at(&self, now: Millis) -> u32 {
+        let (average, noted) = unpack(self.0.load(Ordering::Relaxed));
+        let halvings = (now.0 as u32).wrapping_sub(noted) / LATENCY_HALF_LIFE_MS;
+        average.checked_shr(halvings).unwrap_or(0)
+    }
+
+    /// A request was answered after so long.
+    pub fn note(&self, took: Duration, now: Millis) {
+        let took = u32::try_from(took.as_micros()).unwrap_or(u32::MAX);
+        let before = self.at(now);
+        let average = if before == 0 { took } else { before - before / 4 + took / 4 };
+        self.0.store(u64::from(average) << 32 | u64::from(now.0 as u32), Ordering::Relaxed);
+    }
+}
+
+/// Time wraps after 49 days, when an endpoint that was not used for so long looks recently used once.
+fn unpack(packed: u64) -> (u32, u32) {
+    ((packed >> 32) as u32, packed as u32)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -97,5 +131,17 @@ mod tests {
         health.failed(at(0));
         health.succeeded();
         assert!(health.claim(at(1)) && health.claim(at(1)));
+    }
+
+    #[test]
+    fn what_is_known_about_speed_follows_and_fades() {
+        let latency = Latency::default();
+        assert_eq!(latency.at(at(0)), 0, "unknown is fast");
+        latency.note(Duration::from_millis(8), at(0));
+        assert_eq!(latency.at(at(1)), 8_000);
+        latency.note(Duration::from_millis(4), at(1));
+        assert_eq!(latency.at(at(2)), 7_000);
+        assert_eq!(latency.at(at(10_002)), 3_500);
+        assert_eq!(latency.at(at(1_000_000)), 0);
     }
 }

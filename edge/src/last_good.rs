@@ -1,7 +1,7 @@
 //! The last good table on disk: what lets a restarted edge serve before, or without, any controller.
 //!
 //! Applied Updates → a journal in `--state-dir` → at the next start the same Updates, through the same apply path.
-//! [`journal`] is the file, [`writer`] the thread that keeps disks out of the way of everything else. Nothing here
+//! [`journal`] is the file, [`sealing`] keeps private keys out of it, [`writer`] is the thread that keeps disks out of the way of everything else. Nothing here
 //! knows what an Update means, and no failure here keeps the edge from serving.
 
 use std::fs::{File, TryLockError};
@@ -9,6 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub mod journal;
+pub mod sealing;
 pub mod writer;
 
 const LOCK_FILE: &str = "lock";

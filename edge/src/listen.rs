@@ -11,9 +11,11 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, Socket, Type};
 
 mod client;
+mod tls;
 mod worker;
 
-pub use client::{Client, ClientIo, Framing, HeadWatch};
+pub use client::{Client, ClientIo, Framing, HeadWatch, Scheme};
+pub use tls::{HANDSHAKE_TIMEOUT, Tls};
 pub use worker::{Shared, Workers};
 
 /// Connections waiting to be accepted, per worker.
@@ -35,8 +37,9 @@ pub const DRAIN_MAX: Duration = Duration::from_secs(10);
 pub const WORKERS_MAX: usize = 256;
 
 #[derive(Debug, thiserror::Error)]
-#[error("--http-listen {address}: cannot listen: {reason}; choose another address with --http-listen")]
+#[error("{flag} {address}: cannot listen: {reason}; choose another address with {flag}")]
 pub struct ListenError {
+    flag: &'static str,
     address: SocketAddr,
     reason: io::Error,
 }
@@ -47,7 +50,15 @@ pub struct ListenError {
 /// # Errors
 /// If the port is in use, by another edge too, or the address is not ours.
 pub fn bind(address: SocketAddr, workers: usize) -> Result<Vec<TcpListener>, ListenError> {
-    let failed = |reason| ListenError { address, reason };
+    bind_for("--http-listen", address, workers)
+}
+
+/// [`bind`], for the flag that gave the address.
+///
+/// # Errors
+/// As [`bind`].
+pub fn bind_for(flag: &'static str, address: SocketAddr, workers: usize) -> Result<Vec<TcpListener>, ListenError> {
+    let failed = |reason| ListenError { flag, address, reason };
     if address.port() != 0 {
         probe(address).map_err(failed)?;
     }

@@ -20,6 +20,8 @@ pub struct Metrics {
     pub connections_total: Counter,
     pub requests: Family<StatusLabel, Counter>,
     pub requests_refused: Counter,
+    pub requests_limited: Counter,
+    pub requests_unauthenticated: Counter,
     pub upstream_connects: Counter,
     pub upstream_connect_failures: Counter,
     pub upstream_failures: Counter,
@@ -32,6 +34,7 @@ pub struct Metrics {
     pub updates_rejected: Counter,
     pub resources_applied: Counter,
     pub resources_refused: Counter,
+    pub resources_guarded: Counter,
     pub controller_connected: Gauge,
     pub controller_reconnects: Counter,
     pub last_update_timestamp_seconds: Gauge,
@@ -86,6 +89,16 @@ impl Metrics {
             "Requests refused for what they are, whatever the table says",
             self.requests_refused.clone(),
         );
+        edge.register(
+            "requests_limited",
+            "Requests refused because their client sent too many",
+            self.requests_limited.clone(),
+        );
+        edge.register(
+            "requests_unauthenticated",
+            "Requests refused because it could not be found out who sent them",
+            self.requests_unauthenticated.clone(),
+        );
         edge.register("upstream_connects", "Connections tried to endpoints", self.upstream_connects.clone());
         edge.register(
             "upstream_connect_failures",
@@ -113,6 +126,11 @@ impl Metrics {
         edge.register("updates_rejected", "Updates refused as a whole", self.updates_rejected.clone());
         edge.register("resources_applied", "Resources applied or removed", self.resources_applied.clone());
         edge.register("resources_refused", "Resources refused alone", self.resources_refused.clone());
+        edge.register(
+            "resources_guarded",
+            "Changes of hosts refused by this edge's guard, because too much would be withdrawn at once",
+            self.resources_guarded.clone(),
+        );
         edge.register(
             "controller_connected",
             "Whether a controller is connected: 0 or 1",

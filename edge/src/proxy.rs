@@ -1,9 +1,10 @@
 //! One request, from its head to the end of its response.
 //!
-//! Request of a client → admitted ([`admit`]) → matched against the table → headers rewritten ([`headers`]) →
-//! forwarded with retries ([`forward`]) → response streamed back ([`reply`]) or two connections joined ([`tunnel`]).
-//! A request sees one route from begin to end, whatever changes in the table meanwhile. Nothing here blocks, parses
-//! configuration or knows where it comes from.
+//! Request of a client → admitted ([`admit`]) → matched against the table → where the route has settings, these are
+//! obeyed ([`rules`]) → headers rewritten ([`headers`]) → forwarded with retries ([`forward`]), edited for each cluster
+//! ([`edit`]) → response streamed back ([`reply`]) or two connections joined ([`tunnel`]). A request sees one route from
+//! begin to end, whatever changes in the table meanwhile. Nothing here blocks, parses configuration or knows where it
+//! comes from.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -21,21 +22,37 @@ use crate::health::Clock;
 use crate::listen::Client;
 use crate::observe::access::{AccessLog, Entry};
 use crate::observe::{Metrics, StatusLabel};
-use crate::table::{LiveRoute, LiveTable};
-use crate::upstream::{Pool, Progress};
+use crate::table::LiveTable;
+use crate::upstream::{NamePolicy, Pool, Progress};
+use crate::users::Users;
 
+mod access;
 mod admit;
+mod asked;
+pub mod canary;
+mod cookie;
+mod cors;
+mod course;
+mod edit;
+mod external;
 mod forward;
 mod headers;
+mod rate;
+mod redirect;
 mod reply;
+mod rules;
 mod tunnel;
 
+pub use external::AUTHENTICATION_TIMEOUT;
 pub use headers::TrustedProxies;
+pub use rate::Limiter;
 pub use reply::ResponseBody;
 
 use admit::{Admitted, Closing};
+use course::Course;
 use forward::{Answer, Outgoing};
-use reply::{Completion, Problem};
+use reply::{Completion, Instead, Problem};
+use rules::Matched;
 
 /// How long an endpoint may take to accept a connection.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -44,13 +61,28 @@ pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 /// What `Server` says when the backend sets none.
 const SERVER: HeaderValue = HeaderValue::from_static("roadstead");
 
-/// What can be set about forwarding.
+/// What can be set about forwarding, and what the workers of an edge share for it: clones share it too.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// Unless a route says otherwise.
     pub connect_timeout: Duration,
+    /// Unless a route says otherwise.
     pub response_timeout: Duration,
+    pub authentication_timeout: Duration,
     pub trusted_proxies: TrustedProxies,
     pub access_log: AccessLog,
+    pub retries: Retries,
+    pub names: NamePolicy,
+    pub users: Users,
+    pub limiter: Limiter,
+}
+
+/// Whether a request goes to another endpoint when one could not be connected to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Retries {
+    #[default]
+    On,
+    Off,
 }
 
 impl Default for Config {
@@ -58,8 +90,13 @@ impl Default for Config {
         Self {
             connect_timeout: CONNECT_TIMEOUT,
             response_timeout: RESPONSE_TIMEOUT,
+            authentication_timeout: AUTHENTICATION_TIMEOUT,
             trusted_proxies: TrustedProxies::default(),
             access_log: AccessLog::Off,
+            retries: Retries::On,
+            names: NamePolicy::default(),
+            users: Users::default(),
+            limiter: Limiter::default(),
         }
     }
 }
@@ -81,7 +118,7 @@ impl Proxy {
     pub fn new(table: Arc<LiveTable>, clock: Clock, config: Config, metrics: Arc<Metrics>, tasks: TaskTracker) -> Self {
         let classes = [100, 200, 300, 400, 500].map(|code| StatusCode::from_u16(code).expect("a valid status code"));
         let requests = classes.map(|status| metrics.requests.get_or_create_owned(&StatusLabel::of(status)));
-        let pool = Pool::new(config.connect_timeout, metrics.clone());
+        let pool = Pool::new(config.names, metrics.clone());
         Self { table, pool, clock, config, metrics, requests, tasks }
     }
 
@@ -105,19 +142,16 @@ impl Proxy {
             }
             Err(problem) => {
                 self.metrics.requests_refused.inc();
-                Err(problem)
+                Err(problem.into())
             }
         };
         let mut response = match answered {
             Ok(response) => response.map(|body| body.until_end(completion)),
-            Err(problem) => {
-                let mut response = problem.response();
-                if problem.is_refusal() {
+            Err(instead) => {
+                if instead.closing() == Closing::Close {
                     closing = Closing::Close;
                 }
-                completion.status(response.status());
-                response.body_mut().complete_with(completion);
-                response
+                instead.until_end(completion)
             }
         };
         if closing == Closing::Close {
@@ -131,14 +165,20 @@ impl Proxy {
         request: Request<Incoming>,
         admitted: &Admitted<'_>,
         completion: &mut Completion,
-    ) -> Result<Response<reply::Streaming>, Problem> {
+    ) -> Result<Response<reply::Streaming>, Instead> {
         if !self.table.is_complete() {
-            return Err(Problem::NoTable);
+            return Err(Problem::NoTable.into());
         }
         let path = lookup::request_path(request.uri().path());
         let found = self.table.find(&admitted.host, &path).ok_or(Problem::NotFound)?;
+        let route = found.route();
+        let Some(settings) = &route.settings else {
+            drop(path);
+            return self.exchange(request, admitted, &Course::plain(route), completion).await;
+        };
+        let matched = Matched { route, settings, groups: settings.groups(&path) };
         drop(path);
-        self.exchange(request, admitted, found.route(), completion).await
+        self.follow(request, admitted, matched, completion).await
     }
 
     /// Sends the request to an endpoint of the route and turns its answer into ours.
@@ -146,9 +186,9 @@ impl Proxy {
         &self,
         mut request: Request<Incoming>,
         admitted: &Admitted<'_>,
-        route: &LiveRoute,
+        course: &Course<'_>,
         completion: &mut Completion,
-    ) -> Result<Response<reply::Streaming>, Problem> {
+    ) -> Result<Response<reply::Streaming>, Instead> {
         let upgrade = headers::upgrade(&request);
         let client_side = upgrade.as_ref().map(|_| hyper::upgrade::on(&mut request));
         let (mut parts, body) = request.into_parts();
@@ -156,9 +196,9 @@ impl Proxy {
         completion.request_id(&parts.headers);
         let progress = Progress::start();
         let outgoing = Outgoing::new(parts, body, &progress);
-        let answer = self.forward(route, outgoing, &progress).await;
-        completion.forwarded(route, &answer);
-        let Answer { mut response, lease, .. } = answer.map_err(|failed| failed.problem)?;
+        let answer = self.forward(course, outgoing, &progress).await;
+        completion.forwarded(course.route, &answer);
+        let Answer { mut response, lease, cluster, .. } = answer.map_err(|failed| failed.problem)?;
         completion.status(response.status());
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let client_side = client_side.ok_or(Problem::BadResponse)?;
@@ -167,8 +207,13 @@ impl Proxy {
         let idle_for = headers::keep_alive_timeout(response.headers());
         headers::strip_hop_by_hop(response.headers_mut());
         response.headers_mut().entry(header::SERVER).or_insert(SERVER);
+        if let Some(cookie) = course.cookie(cluster, &lease.endpoint, self.clock.now()) {
+            response.headers_mut().append(header::SET_COOKIE, cookie);
+        }
         *response.version_mut() = Version::HTTP_11;
-        Ok(response.map(|body| reply::Streaming::pooled(body, lease, self.pool.clone(), idle_for)))
+        let patience = course.route.clusters[cluster].upstream.as_ref().and_then(|upstream| upstream.read_timeout);
+        Ok(response
+            .map(|body| reply::Streaming::pooled(body, lease, self.pool.clone(), idle_for).with_patience(patience)))
     }
 
     /// Makes the head that endpoints see of the head that the client sent.

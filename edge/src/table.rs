@@ -13,12 +13,15 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use roadstead_routing::id::{BackendId, ClusterId, HostKey};
 use roadstead_routing::lookup::{self, Bucket, HostMatcher};
+use roadstead_routing::settings::UpstreamSettings;
 
 mod endpoints;
+mod settings;
 mod writer;
 
 pub use endpoints::{EndpointSet, LiveEndpoint};
-pub use writer::{CompiledHost, HostChange, StillNamed, TableWriter};
+pub use settings::{Authenticator, Groups, LiveCanary, RouteSettings};
+pub use writer::{CompiledHost, FailingBackend, HostChange, StillNamed, TableWriter};
 
 #[cfg(test)]
 mod tests;
@@ -54,12 +57,21 @@ pub struct LiveRoute {
     pub unserved: u16,
     /// Counts picks, over all workers, so that the shares of clusters converge quickly.
     pub(crate) picks: AtomicUsize,
+    /// The levels of its clusters, ascending; empty if there is only one.
+    pub(crate) levels: Box<[u32]>,
+    /// `None`: nobody set anything.
+    pub settings: Option<Box<RouteSettings>>,
 }
 
 /// One cluster's part in a route.
 pub struct LiveCluster {
     pub cluster: ClusterId,
     pub weight: u32,
+    /// Clusters of the lowest level come first, those of the next as far as these are not well: what the route's
+    /// strategy makes of priorities and regions.
+    pub level: u32,
+    /// `None`: nobody set anything.
+    pub upstream: Option<Arc<UpstreamSettings>>,
     /// `None`: the cluster declares the route but names nothing that can be served.
     pub backend: Option<Arc<LiveBackend>>,
 }

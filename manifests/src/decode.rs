@@ -7,7 +7,7 @@ use roadstead_routing::object::Object;
 use serde_json::Value;
 
 use crate::problem::{Problem, Problems};
-use crate::{endpoint_slice, ingress, ingress_class, service};
+use crate::{endpoint_slice, ingress, ingress_class, secret, service};
 
 /// An object and what could not be kept of it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -32,6 +32,7 @@ pub fn decode(kind: Kind, value: Value) -> Result<Converted, Problem> {
         Kind::EndpointSlice => {
             endpoint_slice::convert(&typed::<discovery::v1::EndpointSlice>(&key, value)?, &mut problems)
         }
+        Kind::Secret => secret::convert(&typed::<core::v1::Secret>(&key, value)?),
     };
     Ok(Converted { object, problems: problems.into_vec() })
 }
@@ -46,7 +47,12 @@ pub fn key_of(kind: Kind, value: &Value) -> Option<ObjectKey> {
 }
 
 fn typed<T: k8s_openapi::serde::de::DeserializeOwned>(key: &ObjectKey, value: Value) -> Result<T, Problem> {
-    serde_json::from_value(value).map_err(|error| malformed(Some(key.clone()), key.kind, &error.to_string()))
+    serde_json::from_value(value).map_err(|error| {
+        // The error quotes what it could not read.
+        let why =
+            if key.kind == Kind::Secret { "it has not the shape of a Secret".to_owned() } else { error.to_string() };
+        malformed(Some(key.clone()), key.kind, &why)
+    })
 }
 
 fn malformed(object: Option<ObjectKey>, kind: Kind, why: &str) -> Problem {

@@ -13,6 +13,7 @@ mod ingress;
 mod ingress_class;
 mod meta;
 mod problem;
+mod secret;
 mod service;
 pub mod yaml;
 

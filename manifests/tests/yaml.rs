@@ -79,3 +79,36 @@ fn an_empty_file_has_no_objects() {
     assert_eq!(keys(""), Vec::<String>::new());
     assert_eq!(keys("---\n# nothing\n---\n"), Vec::<String>::new());
 }
+
+#[test]
+fn versions_that_kubernetes_has_removed_are_named_rather_than_passed_over() {
+    let text = "\
+apiVersion: extensions/v1beta1
+kind: Ingress
+metadata: {name: old, namespace: x}
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: new, namespace: x}
+";
+    let expected = "malformed-object Ingress x/old is of extensions/v1beta1, which is not read";
+    assert_eq!(keys(text), [expected, "Ingress x/new"]);
+}
+
+#[test]
+fn a_list_of_a_whole_cluster_is_read_whether_yaml_or_json() {
+    const OBJECTS: usize = 20_000;
+    let item = |index: usize| {
+        format!(
+            "{{\"apiVersion\": \"v1\", \"kind\": \"Service\", \"metadata\": {{\"name\": \"s{index}\", \"labels\": {{\"a\": \"b\"}}}}}}"
+        )
+    };
+    let items: Vec<String> = (0..OBJECTS).map(item).collect();
+    let json = format!("{{\"apiVersion\": \"v1\", \"kind\": \"List\", \"items\": [\n{}]}}", items.join(",\n"));
+    let yaml = format!("apiVersion: v1\nkind: List\nitems:\n- {}\n", items.join("\n- "));
+    for text in [json, yaml] {
+        let results = from_yaml(&text);
+        assert!(results.iter().all(Result::is_ok), "{:?}", results.iter().find(|it| it.is_err()));
+        assert_eq!(results.len(), OBJECTS);
+    }
+}

@@ -61,5 +61,6 @@ pub fn kind_to_wire(kind: Kind) -> wire::Kind {
         Kind::Ingress => wire::Kind::Ingress,
         Kind::Service => wire::Kind::Service,
         Kind::EndpointSlice => wire::Kind::EndpointSlice,
+        Kind::Secret => wire::Kind::Secret,
     }
 }

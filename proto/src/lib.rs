@@ -13,5 +13,7 @@ pub mod digest;
 pub mod finding;
 pub mod identity;
 pub mod object;
+pub mod position;
 pub mod resource;
+pub mod settings;
 pub mod tls;

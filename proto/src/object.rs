@@ -12,6 +12,8 @@ use roadstead_routing::object::{
 
 use crate::wire;
 
+mod secret;
+
 /// Which field of a received object is wrong.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum ObjectError {
@@ -45,6 +47,7 @@ pub fn to_wire(object: &Object) -> wire::Object {
         Object::Ingress(ingress) => Spec::Ingress(ingress_to_wire(ingress)),
         Object::Service(service) => Spec::Service(service_to_wire(service)),
         Object::EndpointSlice(slice) => Spec::EndpointSlice(slice_to_wire(slice)),
+        Object::Secret(secret) => Spec::Secret(secret::secret_to_wire(secret)),
     };
     wire::Object {
         meta: Some(meta_to_wire(object.meta())),
@@ -68,6 +71,7 @@ pub fn from_wire(object: wire::Object) -> Result<Object, ObjectError> {
         Spec::Ingress(ingress) => Object::Ingress(Arc::new(ingress_from_wire(name, meta, ingress)?)),
         Spec::Service(service) => Object::Service(Arc::new(service_from_wire(name, meta, service)?)),
         Spec::EndpointSlice(slice) => Object::EndpointSlice(Arc::new(slice_from_wire(name, meta, slice)?)),
+        Spec::Secret(secret) => Object::Secret(Arc::new(secret::secret_from_wire(name, meta, secret)?)),
     };
     Ok(object)
 }

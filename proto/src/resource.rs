@@ -5,12 +5,23 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use roadstead_routing::id::{BackendId, HostKey, ObjectName, PortRef};
-use roadstead_routing::table::{Backend, BackendProtocol, Endpoint, Host, PathMatch, Route, RouteBackend, Target};
+use roadstead_routing::table::{Backend, Canary, Endpoint, Host, PathMatch, Route, RouteBackend, SecretId, Target};
 
 use crate::object::{
     ObjectError, address_from_wire, address_to_wire, port_number, port_ref_from_wire, port_ref_to_wire,
 };
+use crate::settings::canary::{rule_from_wire, rule_to_wire};
+use crate::settings::upstream::{
+    external_name_from_wire, external_name_to_wire, protocol_from_wire, protocol_to_wire, upstream_from_wire,
+    upstream_to_wire,
+};
+use crate::settings::{
+    client_from_wire, client_to_wire, secret_ref_from_wire, secret_ref_to_wire, strategy_from_wire, strategy_to_wire,
+    text,
+};
 use crate::wire;
+
+pub mod secret;
 
 /// Why an edge cannot take a resource.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -28,6 +39,7 @@ pub enum ResourceError {
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum ResourceKey {
     Backend(BackendId),
+    Secret(SecretId),
     Host(HostKey),
 }
 
@@ -36,6 +48,12 @@ impl ResourceKey {
     pub fn parse(text: &str) -> Option<Self> {
         if let Some(name) = text.strip_prefix("host/") {
             return HostKey::parse(name).map(ResourceKey::Host);
+        }
+        if let Some(id) = text.strip_prefix("secret/") {
+            let mut parts = id.splitn(3, '/');
+            let (cluster, namespace, name) = (parts.next()?, parts.next()?, parts.next()?);
+            let secret = ObjectName::new(namespace, name);
+            return Some(ResourceKey::Secret(SecretId { cluster: cluster.into(), secret }));
         }
         let mut parts = text.strip_prefix("backend/")?.splitn(3, '/');
         let (cluster, namespace) = (parts.next()?, parts.next()?);
@@ -49,12 +67,21 @@ impl ResourceKey {
             port,
         }))
     }
+
+    /// The host that it names, if it names one.
+    pub fn host(&self) -> Option<&HostKey> {
+        match self {
+            ResourceKey::Host(host) => Some(host),
+            ResourceKey::Backend(_) | ResourceKey::Secret(_) => None,
+        }
+    }
 }
 
 impl fmt::Display for ResourceKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ResourceKey::Backend(id) => write!(f, "backend/{id}"),
+            ResourceKey::Secret(id) => write!(f, "secret/{id}"),
             ResourceKey::Host(name) => write!(f, "host/{name}"),
         }
     }
@@ -74,27 +101,32 @@ pub fn host_to_wire(host: &Host) -> wire::Host {
         name: host.name.to_string(),
         routes: host.routes.iter().map(route_to_wire).collect(),
         default: host.default.iter().map(route_backend_to_wire).collect(),
+        default_client: client_to_wire(&host.default_client),
+        default_strategy: strategy_to_wire(host.default_strategy),
+        certificate: host.certificate.as_ref().map(secret_ref_to_wire),
     }
 }
 
 /// # Errors
 /// Says which field of the Host is missing or not allowed.
 pub fn host_from_wire(host: wire::Host) -> Result<Host, ResourceError> {
+    let default_strategy = strategy_from_wire(host.default_strategy());
+    let name = HostKey::parse(&host.name).ok_or(ResourceError::HostName(host.name))?;
     Ok(Host {
-        pool: host.pool.as_str().into(),
-        name: HostKey::parse(&host.name).ok_or(ResourceError::HostName(host.name))?,
         routes: host.routes.into_iter().map(route_from_wire).collect::<Result<_, _>>()?,
         default: host.default.into_iter().map(route_backend_from_wire).collect::<Result<_, _>>()?,
+        default_client: client_from_wire(host.default_client)?,
+        default_strategy,
+        certificate: host.certificate.map(secret_ref_from_wire).transpose()?,
+        ..Host::new(host.pool.as_str().into(), name)
     })
 }
 
 pub fn backend_to_wire(backend: &Backend) -> wire::Backend {
     wire::Backend {
         id: Some(backend_id_to_wire(&backend.id)),
-        protocol: match backend.protocol {
-            BackendProtocol::Http1 => wire::BackendProtocol::Http1,
-        }
-        .into(),
+        protocol: protocol_to_wire(backend.protocol).into(),
+        external_name: backend.external_name.as_ref().map(external_name_to_wire),
         endpoints: backend
             .endpoints
             .iter()
@@ -110,9 +142,7 @@ pub fn backend_to_wire(backend: &Backend) -> wire::Backend {
 /// # Errors
 /// Says which field of the Backend is missing or not allowed.
 pub fn backend_from_wire(backend: wire::Backend) -> Result<Backend, ResourceError> {
-    let protocol = match backend.protocol() {
-        wire::BackendProtocol::Http1 => BackendProtocol::Http1,
-    };
+    let protocol = protocol_from_wire(backend.protocol());
     let endpoint_from_wire = |endpoint: wire::Endpoint| -> Result<Endpoint, ResourceError> {
         let port = port_number("endpoint port", endpoint.port)?;
         Ok(Endpoint {
@@ -123,11 +153,12 @@ pub fn backend_from_wire(backend: wire::Backend) -> Result<Backend, ResourceErro
     Ok(Backend {
         id: backend_id_from_wire(backend.id.ok_or(ResourceError::Missing("backend id"))?)?,
         protocol,
+        external_name: backend.external_name.map(external_name_from_wire).transpose()?,
         endpoints: backend.endpoints.into_iter().map(endpoint_from_wire).collect::<Result<_, _>>()?,
     })
 }
 
-fn backend_id_to_wire(id: &BackendId) -> wire::BackendId {
+pub fn backend_id_to_wire(id: &BackendId) -> wire::BackendId {
     wire::BackendId {
         cluster: id.cluster.to_string(),
         namespace: id.service.namespace.to_string(),
@@ -136,7 +167,9 @@ fn backend_id_to_wire(id: &BackendId) -> wire::BackendId {
     }
 }
 
-fn backend_id_from_wire(id: wire::BackendId) -> Result<BackendId, ResourceError> {
+/// # Errors
+/// If a part of it is missing or too long.
+pub fn backend_id_from_wire(id: wire::BackendId) -> Result<BackendId, ResourceError> {
     Ok(BackendId {
         cluster: id.cluster.as_str().into(),
         service: ObjectName::new(id.namespace, id.service),
@@ -150,17 +183,40 @@ fn route_to_wire(route: &Route) -> wire::Route {
         PathMatch::Prefix(path) => wire::route::Path::Prefix(path.to_string()),
         PathMatch::Regex(pattern) => wire::route::Path::Regex(pattern.to_string()),
     };
-    wire::Route { path: Some(path), backends: route.backends.iter().map(route_backend_to_wire).collect() }
+    let canary = |canary: &Canary| wire::Canary {
+        rule: Some(rule_to_wire(&canary.rule)),
+        backends: canary.backends.iter().map(route_backend_to_wire).collect(),
+    };
+    wire::Route {
+        path: Some(path),
+        backends: route.backends.iter().map(route_backend_to_wire).collect(),
+        canary: route.canary.as_ref().map(canary),
+        client: client_to_wire(&route.client),
+        strategy: strategy_to_wire(route.strategy),
+    }
 }
 
 fn route_from_wire(route: wire::Route) -> Result<Route, ResourceError> {
+    let strategy = strategy_from_wire(route.strategy());
     let path = match route.path.ok_or(ResourceError::Missing("route path"))? {
         wire::route::Path::Exact(path) => PathMatch::Exact(path.into()),
         wire::route::Path::Prefix(path) => PathMatch::Prefix(path.into()),
         wire::route::Path::Regex(pattern) => PathMatch::Regex(pattern.into()),
     };
-    let backends = route.backends.into_iter().map(route_backend_from_wire).collect::<Result<_, _>>()?;
-    Ok(Route { path, backends })
+    Ok(Route {
+        path,
+        backends: route.backends.into_iter().map(route_backend_from_wire).collect::<Result<_, _>>()?,
+        canary: route.canary.map(canary_from_wire).transpose()?,
+        client: client_from_wire(route.client)?,
+        strategy,
+    })
+}
+
+fn canary_from_wire(canary: wire::Canary) -> Result<Canary, ResourceError> {
+    Ok(Canary {
+        rule: rule_from_wire(canary.rule.ok_or(ResourceError::Missing("canary rule"))?)?,
+        backends: canary.backends.into_iter().map(route_backend_from_wire).collect::<Result<_, _>>()?,
+    })
 }
 
 fn route_backend_to_wire(backend: &RouteBackend) -> wire::RouteBackend {
@@ -175,58 +231,79 @@ fn route_backend_to_wire(backend: &RouteBackend) -> wire::RouteBackend {
         }),
         ingress_namespace: backend.ingress.namespace.to_string(),
         ingress_name: backend.ingress.name.to_string(),
+        priority: backend.priority,
+        region: backend.region.to_string(),
+        upstream: upstream_to_wire(&backend.upstream),
     }
 }
 
 fn route_backend_from_wire(backend: wire::RouteBackend) -> Result<RouteBackend, ResourceError> {
     use wire::route_backend::Target as WireTarget;
+    let target = match backend.target.ok_or(ResourceError::Missing("route target"))? {
+        WireTarget::Backend(id) => Target::Backend(backend_id_from_wire(id)?),
+        WireTarget::Nothing(_) => Target::Nothing,
+        WireTarget::Resource(_) => Target::Resource,
+    };
     Ok(RouteBackend {
         cluster: backend.cluster.as_str().into(),
         weight: backend.weight,
-        target: match backend.target.ok_or(ResourceError::Missing("route target"))? {
-            WireTarget::Backend(id) => Target::Backend(backend_id_from_wire(id)?),
-            WireTarget::Nothing(_) => Target::Nothing,
-            WireTarget::Resource(_) => Target::Resource,
-        },
+        priority: backend.priority,
+        region: text("region", backend.region)?,
+        target,
         ingress: ObjectName::new(backend.ingress_namespace, backend.ingress_name),
+        upstream: upstream_from_wire(backend.upstream)?,
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::digest::Digest;
 
     fn id(port: PortRef) -> BackendId {
         BackendId { cluster: "eu".into(), service: ObjectName::new("shop", "web"), port }
     }
 
     fn route_backend(target: Target) -> RouteBackend {
-        RouteBackend { cluster: "eu".into(), weight: 70, target, ingress: ObjectName::new("shop", "web") }
+        RouteBackend::new("eu".into(), 70, target, ObjectName::new("shop", "web"))
+    }
+
+    fn host() -> Host {
+        let paths = [PathMatch::Exact("/x".into()), PathMatch::Regex("/[0-9]+".into()), PathMatch::Prefix("".into())];
+        let targets = [Target::Backend(id(PortRef::Name("http".into()))), Target::Nothing, Target::Resource];
+        Host {
+            routes: paths
+                .into_iter()
+                .zip(targets)
+                .map(|(path, target)| Route::new(path, vec![route_backend(target)]))
+                .collect(),
+            default: vec![route_backend(Target::Nothing)],
+            ..Host::new("public".into(), HostKey::Wildcard("example.com".into()))
+        }
+    }
+
+    fn backend() -> Backend {
+        let endpoint = |address: &str, for_zones| Endpoint { address: address.parse().unwrap(), for_zones };
+        Backend {
+            endpoints: vec![endpoint("10.0.0.1:8080", vec!["a".into()]), endpoint("[fd00::1]:80", vec![])],
+            ..Backend::empty(id(PortRef::Number(80)))
+        }
     }
 
     #[test]
     fn hosts_and_backends_survive_the_wire() {
-        let paths = [PathMatch::Exact("/x".into()), PathMatch::Regex("/[0-9]+".into()), PathMatch::Prefix("".into())];
-        let targets = [Target::Backend(id(PortRef::Name("http".into()))), Target::Nothing, Target::Resource];
-        let host = Host {
-            pool: "public".into(),
-            name: HostKey::Wildcard("example.com".into()),
-            routes: paths
-                .into_iter()
-                .zip(targets)
-                .map(|(path, target)| Route { path, backends: vec![route_backend(target)] })
-                .collect(),
-            default: vec![route_backend(Target::Nothing)],
-        };
-        assert_eq!(host_from_wire(host_to_wire(&host)), Ok(host));
+        assert_eq!(host_from_wire(host_to_wire(&host())), Ok(host()));
+        assert_eq!(backend_from_wire(backend_to_wire(&backend())), Ok(backend()));
+    }
 
-        let endpoint = |address: &str, for_zones| Endpoint { address: address.parse().unwrap(), for_zones };
-        let backend = Backend {
-            id: id(PortRef::Number(80)),
-            protocol: BackendProtocol::Http1,
-            endpoints: vec![endpoint("10.0.0.1:8080", vec!["a".into()]), endpoint("[fd00::1]:80", vec![])],
-        };
-        assert_eq!(backend_from_wire(backend_to_wire(&backend)), Ok(backend));
+    /// A build that gives a resource another digest sends every edge everything again.
+    #[test]
+    fn digests_are_those_of_earlier_builds() {
+        let digests = [Digest::of(&host_to_wire(&host())), Digest::of(&backend_to_wire(&backend()))];
+        assert_eq!(
+            digests.map(|digest| digest.to_string()),
+            ["c0e7abdd243f199030fbd6333d2a4425", "fb1ba523ceba008d60d913874c0a7452"]
+        );
     }
 
     #[test]
@@ -238,11 +315,12 @@ mod tests {
             ResourceKey::Host(HostKey::CatchAll),
             ResourceKey::Backend(id(PortRef::Number(80))),
             ResourceKey::Backend(id(PortRef::Name("http".into()))),
+            ResourceKey::Secret(SecretId { cluster: "eu".into(), secret: ObjectName::new("shop", "tls") }),
         ];
         for key in keys {
             assert_eq!(ResourceKey::parse(&key.to_string()), Some(key));
         }
-        for text in ["", "host/", "backend/a/b", "backend/a/b/c", "route/x"] {
+        for text in ["", "host/", "backend/a/b", "backend/a/b/c", "secret/a/b", "route/x"] {
             assert_eq!(ResourceKey::parse(text), None, "{text}");
         }
     }

@@ -59,6 +59,14 @@ impl TlsMaterial {
             .identity(Identity::from_pem(&self.certificate, &self.key))
             .ca_certificate(Certificate::from_pem(&self.authority))
     }
+
+    /// As [`Self::client`], but where the certificate is for another name than the one dialled: that one.
+    pub fn client_of(&self, name: Option<&str>) -> ClientTlsConfig {
+        match name {
+            Some(name) => self.client().domain_name(name),
+            None => self.client(),
+        }
+    }
 }
 
 fn read_pem(flag: &'static str, path: &Path, expected: &'static str) -> Result<Vec<u8>, TlsError> {

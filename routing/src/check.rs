@@ -7,7 +7,7 @@
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
-use crate::compute::match_order;
+use crate::compute::{is_declared, match_order};
 use crate::id::{BackendId, ClusterId, HostKey, ObjectName, PoolName};
 use crate::inputs::Inputs;
 use crate::lookup::HostMatcher;
@@ -130,6 +130,9 @@ fn check_route(route: &Route, faults: &mut Vec<HostFault>) {
         faults.push(HostFault::NotCanonical(route.path.clone()));
     }
     check_backends(&route.backends, faults);
+    if let Some(canary) = &route.canary {
+        check_backends(&canary.backends, faults);
+    }
 }
 
 fn check_backends(backends: &[RouteBackend], faults: &mut Vec<HostFault>) {
@@ -162,11 +165,6 @@ fn check_declared(inputs: &Inputs, host: &Host, faults: &mut Vec<HostFault>) {
             faults.push(HostFault::ForeignIngress(backend.ingress.clone()));
         }
     }
-}
-
-/// By a cluster that is in the table (rule D-2).
-fn is_declared(inputs: &Inputs, pool: &PoolName, host: &HostKey) -> bool {
-    inputs.declaring(pool, host).any(|(cluster, _)| is_in_table(inputs, cluster))
 }
 
 fn is_in_table(inputs: &Inputs, cluster: &ClusterId) -> bool {
@@ -202,7 +200,7 @@ fn check_table_backends(inputs: &Inputs, table: &Table, violations: &mut Vec<Vio
 }
 
 fn all_backends(host: &Host) -> impl Iterator<Item = &RouteBackend> {
-    host.routes.iter().flat_map(|route| &route.backends).chain(&host.default)
+    host.parts()
 }
 
 fn at_host(host: &Host, faults: Vec<HostFault>) -> Vec<Violation> {

@@ -10,26 +10,60 @@ use crate::finding::{Code, Finding, Severity};
 use crate::id::{ClusterId, HostKey, Kind, ObjectKey, ObjectName, PortRef};
 use crate::limit;
 use crate::lookup;
-use crate::object::{Ingress, IngressBackend, IngressPath, IngressRule, PathType};
+use crate::object::{Ingress, IngressBackend, IngressPath, IngressRule, IngressTls, PathType};
 use crate::rules::{self, Rule};
+use crate::settings::{CanaryRule, ClientSettings, UpstreamSettings};
 use crate::table::PathMatch;
 
 mod annotations;
 
-use annotations::PathSyntax;
+pub use annotations::Traffic;
+pub(crate) use annotations::protocol;
+use annotations::{PathSyntax, Read, RedirectToHttps};
 
 /// What one Ingress declares, ready to be merged with others.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Declared {
     /// Sorted by host, then in spec order.
     entries: Vec<Entry>,
-    /// Hosts of the rules, also of those without paths (rule S-13). Sorted.
+    /// Hosts of the rules, also of those without paths (rule S-13), and those that annotations add. Sorted.
     pub hosts: Vec<HostKey>,
+    /// Of those, the ones that only annotations add. Sorted.
+    pub(crate) extra: Vec<(HostKey, Extra)>,
     /// `spec.defaultBackend`.
     pub default: Option<NamedBackend>,
     /// No rules: such an Ingress is asked first for a catch-all (rule S-12).
     pub rules_free: bool,
+    /// It takes a part of what others declare, and declares nothing itself (rule C-4).
+    pub canary: Option<CanaryRule>,
+    /// Its ImplementationSpecific paths are patterns (rule S-16).
+    pub has_patterns: bool,
+    pub tls: Vec<DeclaredTls>,
+    pub(crate) traffic: Traffic,
+    pub(crate) upstream: Arc<UpstreamSettings>,
+    client: Arc<ClientSettings>,
+    /// The same for hosts whose requests over HTTP go to HTTPS.
+    client_to_https: Arc<ClientSettings>,
+    redirect_to_https: RedirectToHttps,
     notes: Vec<Note>,
+}
+
+/// A host that an annotation adds. It yields to every rule that declares the host.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Extra {
+    /// Serves what this host of the Ingress serves.
+    Alias(HostKey),
+    /// Sends requests to this host.
+    RedirectTo(Arc<str>),
+}
+
+/// An entry of `spec.tls`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DeclaredTls {
+    /// Empty: every host of the rules (rule L-5).
+    pub hosts: Vec<HostKey>,
+    /// `None`: the pool's default certificate.
+    pub secret: Option<Arc<str>>,
 }
 
 /// One path of one host.
@@ -68,11 +102,42 @@ struct Note {
 }
 
 impl Declared {
-    /// The entries of one host, in spec order.
+    /// The entries of one host, in spec order. An alias has those of the host it stands for.
     pub fn entries(&self, host: &HostKey) -> &[Entry] {
+        let host = match self.extra(host) {
+            Some(Extra::Alias(of)) => of,
+            Some(Extra::RedirectTo(_)) => return &[],
+            None => host,
+        };
         let start = self.entries.partition_point(|entry| entry.host < *host);
         let length = self.entries[start..].partition_point(|entry| entry.host == *host);
         &self.entries[start..start + length]
+    }
+
+    /// Whether a rule declares the host, or an annotation that may add it.
+    pub(crate) fn extra(&self, host: &HostKey) -> Option<&Extra> {
+        let at = self.extra.binary_search_by(|(candidate, _)| candidate.cmp(host)).ok()?;
+        Some(&self.extra[at].1)
+    }
+
+    /// Whether the Ingress means to serve the host over TLS (rule L-5).
+    pub fn has_tls(&self, host: &HostKey) -> bool {
+        self.tls.iter().any(|tls| tls.names(host))
+    }
+
+    /// The Secrets with users that it names.
+    pub(crate) fn users(&self) -> impl Iterator<Item = &ObjectName> {
+        self.client.access.basic.iter().map(|basic| &basic.secret)
+    }
+
+    /// Settings of the client's leg for one of its hosts.
+    pub fn client(&self, host: &HostKey) -> &Arc<ClientSettings> {
+        let to_https = match self.redirect_to_https {
+            RedirectToHttps::Always => true,
+            RedirectToHttps::Never => false,
+            RedirectToHttps::WithTls => self.has_tls(host),
+        };
+        if to_https { &self.client_to_https } else { &self.client }
     }
 
     /// Every Service port this Ingress refers to. May repeat.
@@ -108,7 +173,8 @@ impl Declared {
 /// Reads one Ingress. Whether it is managed is not asked here.
 pub fn declare(ingress: &Ingress) -> Declared {
     let mut declared = Declared { rules_free: ingress.rules.is_empty(), ..Declared::default() };
-    let syntax = annotations::read(ingress, &mut declared);
+    let Read { syntax, settings, redirect_to_https, canary, extra_hosts, traffic } =
+        annotations::read(ingress, &mut declared);
     let mut paths_left = limit::PATHS_PER_INGRESS_MAX;
     for rule in &ingress.rules {
         declare_rule(rule, syntax, &mut paths_left, &mut declared);
@@ -125,6 +191,17 @@ pub fn declare(ingress: &Ingress) -> Declared {
     if ingress.rules.is_empty() && ingress.default_backend.is_none() {
         let remedy = "Add rules or spec.defaultBackend.";
         declared.note(Code::EmptyIngress, Severity::Error, "it has neither rules nor a default backend".into(), remedy);
+    }
+    declared.tls = ingress.tls.iter().map(declare_tls).collect();
+    declared.extra = extra_hosts.of(ingress.rules.first().and_then(|rule| rule_host(&rule.host)), &declared.hosts);
+    declared.hosts.extend(declared.extra.iter().map(|(host, _)| host.clone()));
+    (declared.has_patterns, declared.redirect_to_https) = (syntax == PathSyntax::Regex, redirect_to_https);
+    (declared.canary, declared.traffic) = (canary, traffic);
+    let to_https = ClientSettings { https_redirect: true, ..settings.client.clone() };
+    declared.client_to_https = Arc::new(to_https);
+    (declared.client, declared.upstream) = (Arc::new(settings.client), Arc::new(settings.upstream));
+    if declared.canary.is_some() {
+        declared.default = None;
     }
     if !rules::on(Rule::BadEntrySkippedAlone) && !declared.notes.is_empty() {
         declared.entries.clear();
@@ -173,7 +250,7 @@ fn declare_rule(rule: &IngressRule, syntax: PathSyntax, paths_left: &mut usize, 
 }
 
 /// Rule S-2: a lower-case DNS name, `*.` and one, or nothing. `None`: invalid.
-fn rule_host(host: &str) -> Option<HostKey> {
+pub(crate) fn rule_host(host: &str) -> Option<HostKey> {
     if host.is_empty() {
         return Some(HostKey::Any);
     }
@@ -183,8 +260,26 @@ fn rule_host(host: &str) -> Option<HostKey> {
     }
 }
 
+fn declare_tls(tls: &IngressTls) -> DeclaredTls {
+    let secret = (!tls.secret_name.is_empty()).then(|| tls.secret_name.clone());
+    DeclaredTls { hosts: tls.hosts.iter().filter_map(|host| rule_host(host)).collect(), secret }
+}
+
+impl DeclaredTls {
+    /// Whether the entry is about the host: names it, a wildcard above it, or no host at all.
+    pub fn names(&self, host: &HostKey) -> bool {
+        let is_above = |candidate: &HostKey| match (candidate, host) {
+            (HostKey::Wildcard(suffix), HostKey::Exact(name)) => {
+                name.split_once('.').is_some_and(|(_, rest)| rest == &**suffix)
+            }
+            _ => false,
+        };
+        self.hosts.is_empty() || self.hosts.iter().any(|candidate| candidate == host || is_above(candidate))
+    }
+}
+
 /// DNS-1123 subdomain, as the API server checks it.
-fn is_dns_name(name: &str) -> bool {
+pub(crate) fn is_dns_name(name: &str) -> bool {
     let alphanumeric = |byte: Option<&u8>| byte.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
     let is_label = |label: &str| {
         let bytes = label.as_bytes();

@@ -1,4 +1,4 @@
-//! From a Service port to addresses (rules P-1 to P-5).
+//! From a Service port to addresses (rules P-1 to P-6).
 //!
 //! Service + port + its EndpointSlices → usable endpoints; later, at an edge, usable endpoints + where the edge
 //! is → reachable endpoints. Health is not known here: the edge adds what it sees.
@@ -6,11 +6,12 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crate::declare::is_dns_name;
 use crate::id::PortRef;
 use crate::limit;
 use crate::object::{AddressType, EndpointSlice, Protocol, Service, ServicePort, ServiceType, SliceEndpoint};
 use crate::rules::{self, Rule};
-use crate::table::Endpoint;
+use crate::table::{Endpoint, ExternalName};
 
 /// Why a reference to a Service port leads nowhere. Its slot is kept and answers 503 (rule S-11).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -19,8 +20,25 @@ pub enum Problem {
     ServiceNotFound,
     #[error("the Service has no such TCP port")]
     PortNotFound,
-    #[error("a Service of type ExternalName cannot be served")]
+    #[error("its externalName is no DNS name of another host")]
     ExternalName,
+}
+
+/// Where a Service port leads.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Resolved {
+    /// Usable, sorted by address, without duplicates. Empty if there are none.
+    pub endpoints: Vec<Endpoint>,
+    /// Instead of endpoints (rule P-6).
+    pub external_name: Option<ExternalName>,
+    /// What the Service says is spoken there (rule P-7).
+    pub app_protocol: Option<Arc<str>>,
+}
+
+impl Resolved {
+    pub fn leads_somewhere(&self) -> bool {
+        !self.endpoints.is_empty() || self.external_name.is_some()
+    }
 }
 
 /// Where an edge is and what it can reach.
@@ -47,15 +65,15 @@ enum Condition {
     Unusable,
 }
 
-/// The usable endpoints of one Service port, sorted by address, without duplicates. Empty if there are none.
+/// Where one Service port leads.
 pub fn resolve<'a>(
     service: Option<&Service>,
     port: &PortRef,
     slices: impl IntoIterator<Item = &'a EndpointSlice>,
-) -> Result<Vec<Endpoint>, Problem> {
+) -> Result<Resolved, Problem> {
     let service = service.ok_or(Problem::ServiceNotFound)?;
     if service.service_type == ServiceType::ExternalName {
-        return Err(Problem::ExternalName);
+        return external(service, port);
     }
     let port = service_port(service, port).ok_or(Problem::PortNotFound)?;
     let mut found: Vec<(SocketAddr, Condition, Vec<Arc<str>>)> = Vec::new();
@@ -71,7 +89,24 @@ pub fn resolve<'a>(
         a.0.cmp(&b.0).then(rules::ordered(Rule::DedupeReadyWins, a.1.cmp(&b.1))).then_with(|| a.2.cmp(&b.2))
     });
     found.dedup_by(|later, first| later.0 == first.0);
-    Ok(usable(found))
+    let endpoints = usable(found);
+    Ok(Resolved { endpoints, external_name: None, app_protocol: port.app_protocol.clone() })
+}
+
+/// A Service port by name or number; without ports, any number (rule P-6).
+fn external(service: &Service, port: &PortRef) -> Result<Resolved, Problem> {
+    let host = service.external_name.trim_end_matches('.').to_ascii_lowercase();
+    let is_local = host == "localhost" || host.ends_with(".localhost") || host.parse::<std::net::IpAddr>().is_ok();
+    if is_local || !is_dns_name(&host) || !rules::on(Rule::ExternalNameServes) {
+        return Err(Problem::ExternalName);
+    }
+    let (number, app_protocol) = match (service_port(service, port), port) {
+        (Some(found), _) => (found.port, found.app_protocol.clone()),
+        (None, PortRef::Number(number)) if service.ports.is_empty() => (*number, None),
+        (None, _) => return Err(Problem::PortNotFound),
+    };
+    let external_name = Some(ExternalName { host: host.into(), port: number });
+    Ok(Resolved { endpoints: Vec::new(), external_name, app_protocol })
 }
 
 /// The endpoints that an edge at `at` should use (rule P-5). Zone hints count only if all endpoints it can reach

@@ -50,7 +50,7 @@ codes! {
     InvalidBackend = "invalid-backend",
     /// Neither rules nor a default backend (S-17).
     EmptyIngress = "empty-ingress",
-    /// An annotation has a value that is not allowed; it is ignored.
+    /// An annotation has a value that is not allowed. It is ignored, or closes what it was to protect.
     InvalidAnnotation = "invalid-annotation",
     /// An annotation of a known family that has no effect here.
     UnsupportedAnnotation = "unsupported-annotation",
@@ -63,6 +63,12 @@ codes! {
     PathConflict = "path-conflict",
     /// Another entry has priority for the same requests (S-9, S-10), so this one never matches.
     PathShadowed = "path-shadowed",
+    /// The policy grants the host to others (M-8).
+    HostNotGranted = "host-not-granted",
+    /// A canary without an Ingress that it is for (C-4).
+    CanaryIgnored = "canary-ignored",
+    /// Another cluster has other settings for the same host (M-7).
+    SettingsDiffer = "settings-differ",
     // Backends
     /// The Service does not exist (S-11).
     ServiceNotFound = "service-not-found",
@@ -74,6 +80,13 @@ codes! {
     ResourceBackend = "resource-backend",
     /// The kind of Service cannot be served.
     UnsupportedService = "unsupported-service",
+    // Certificates
+    /// The Secret does not exist (L-3).
+    CertificateMissing = "certificate-missing",
+    /// The Secret has no usable certificate, or none for the host (L-3).
+    CertificateUnusable = "certificate-unusable",
+    /// Every certificate for the host is out of its time; one is shown all the same (L-2, L-4).
+    CertificateExpired = "certificate-expired",
     // Transport and storage
     /// The object could not be decoded.
     MalformedObject = "malformed-object",
@@ -85,10 +98,10 @@ codes! {
     TooManyHosts = "too-many-hosts",
     /// The database refuses this object; routing uses it, a restart will not know it.
     Unstorable = "unstorable",
-    /// A list that would have removed every Ingress of a cluster was not applied.
-    PruneWithheld = "prune-withheld",
     /// A kind could not be listed completely; nothing of it is pruned.
     IncompleteSync = "incomplete-sync",
+    /// Nobody has reported the cluster's pods for so long that others may have their addresses (D-4).
+    StalePodAddresses = "stale-pod-addresses",
     /// Another Kubernetes cluster presents this cluster's identity.
     ClusterIdentity = "cluster-identity",
     /// An edge refused a resource.

@@ -25,11 +25,13 @@ use crate::rules::{self, Rule};
 mod hold;
 mod summary;
 mod tally;
+mod text;
 mod units;
 mod window;
 
 pub use hold::{Split, apply};
 pub use summary::Summary;
+pub use text::ScopeText;
 pub use units::{Slot, Unit, Units};
 pub use window::{HOST_LOSSES_MAX, WINDOW_LOSSES_MAX, WINDOW_MS, Window};
 

@@ -85,11 +85,14 @@ pub enum Kind {
     Ingress = 2,
     Service = 3,
     EndpointSlice = 4,
+    Secret = 5,
 }
 
 impl Kind {
     /// In the order in which a full synchronisation completes them: what later kinds depend on comes first.
-    pub const ALL: [Kind; 4] = [Kind::IngressClass, Kind::Ingress, Kind::Service, Kind::EndpointSlice];
+    pub const ALL: [Kind; 5] = [Kind::IngressClass, Kind::Ingress, Kind::Service, Kind::EndpointSlice, Kind::Secret];
+    /// Without which nothing can be routed. An agent may be denied Secrets: nobody waits for those.
+    pub const ROUTING: [Kind; 4] = [Kind::IngressClass, Kind::Ingress, Kind::Service, Kind::EndpointSlice];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -97,6 +100,7 @@ impl Kind {
             Kind::Ingress => "Ingress",
             Kind::Service => "Service",
             Kind::EndpointSlice => "EndpointSlice",
+            Kind::Secret => "Secret",
         }
     }
 

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::id::{BackendId, ClusterId, HostKey, ObjectKey, ObjectName, PoolName};
+use crate::id::{BackendId, ClusterId, HostKey, ObjectKey, ObjectName, PoolName, PortRef};
 use crate::membership::Membership;
 use crate::object::Object;
 use crate::policy::{Policy, StatusPolicy};
@@ -54,6 +54,10 @@ pub struct Inputs {
     hosts: BTreeMap<(PoolName, HostKey), Vec<ClusterId>>,
     /// Of clusters with or without objects; the default is not in here.
     memberships: BTreeMap<ClusterId, Membership>,
+    /// Backends that are served although no Ingress may refer to them any more: of hosts that keep an earlier form.
+    kept: BTreeSet<BackendId>,
+    /// Seconds since the Unix epoch: which certificates are in their time.
+    now: i64,
 }
 
 impl Inputs {
@@ -126,6 +130,38 @@ impl Inputs {
         dirty
     }
 
+    /// Says which backends are served also without an Ingress.
+    pub fn set_kept(&mut self, kept: BTreeSet<BackendId>) -> Dirty {
+        let backends = self.kept.symmetric_difference(&kept).cloned().collect();
+        self.kept = kept;
+        Dirty { backends, ..Dirty::default() }
+    }
+
+    pub fn kept(&self) -> &BTreeSet<BackendId> {
+        &self.kept
+    }
+
+    /// Those of one cluster, or of one of its Services.
+    pub fn kept_of(&self, cluster: &ClusterId, service: Option<&ObjectName>) -> impl Iterator<Item = &BackendId> {
+        let first = service.cloned().unwrap_or_else(|| ObjectName::new("", ""));
+        let first = BackendId { cluster: cluster.clone(), service: first, port: PortRef::Number(0) };
+        let is_of =
+            move |id: &&BackendId| id.cluster == *cluster && service.is_none_or(|service| id.service == *service);
+        self.kept.range(first..).take_while(is_of)
+    }
+
+    /// Says what time it is. Dirty are the hosts of certificates that begin or end meanwhile.
+    pub fn set_now(&mut self, now: i64) -> Dirty {
+        let before = std::mem::replace(&mut self.now, now);
+        let (from, to) = (before.min(now), before.max(now));
+        let hosts = self.clusters.values().flat_map(|cluster| cluster.hosts_between(from, to)).collect();
+        Dirty { hosts, ..Dirty::default() }
+    }
+
+    pub fn now(&self) -> i64 {
+        self.now
+    }
+
     pub fn clusters(&self) -> impl Iterator<Item = &ClusterId> {
         self.clusters.keys()
     }
@@ -166,9 +202,9 @@ impl Inputs {
         self.clusters.iter().flat_map(|(id, cluster)| cluster.ingress_names().map(move |name| (id, name)))
     }
 
-    /// Every Service port that a managed Ingress refers to.
+    /// Every Service port that a managed Ingress refers to, or that is kept. May repeat.
     pub fn backends(&self) -> impl Iterator<Item = BackendId> {
-        self.clusters.iter().flat_map(|(id, cluster)| cluster.backends(id))
+        self.clusters.iter().flat_map(|(id, cluster)| cluster.backends(id)).chain(self.kept.iter().cloned())
     }
 
     /// The hosts that one cluster declares, sorted.
@@ -200,7 +236,9 @@ impl Inputs {
         let cluster = self.clusters.get(id);
         for service in &touched.services {
             dirty.backends.extend(cluster.into_iter().flat_map(|cluster| cluster.backends_of(id, service)));
+            dirty.backends.extend(self.kept_of(id, Some(service)).cloned());
         }
+        dirty.hosts.extend(touched.hosts);
         for moved in touched.moves {
             for served in moved.before.iter().chain(&moved.after) {
                 dirty.hosts.extend(served.hosts().map(|host| (served.pool.clone(), host)));

@@ -18,12 +18,15 @@ pub mod inputs;
 pub mod compute;
 pub mod endpoints;
 pub mod finding;
+pub mod settings;
 pub mod table;
 
 pub mod lookup;
 
+pub mod canary;
 pub mod check;
 pub mod diff;
+pub mod grant;
 pub mod guard;
 
 mod rules;

@@ -24,5 +24,9 @@ pub const ZONES_PER_ENDPOINT_MAX: usize = 8;
 pub const REGEX_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of scratch memory that matching one regular expression may take, for each thread that does.
 pub const REGEX_CACHE_BYTES_MAX: usize = 256 * 1024;
+/// DNS names of one certificate.
+pub const CERTIFICATE_NAMES_MAX: usize = 1_000;
+/// Keys of one Secret with users.
+pub const SECRET_VALUES_MAX: usize = 1_000;
 /// Findings kept for one object; more are cut.
 pub const FINDINGS_PER_OBJECT_MAX: usize = 32;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::id::{BackendId, HostKey, PoolName};
 use crate::rules::{self, Rule};
-use crate::table::{Host, PathMatch, Route, RouteBackend, Table, Target};
+use crate::table::{Host, PathMatch, Route, RouteBackend, SecretId, Table, Target};
 
 mod path;
 mod pattern;
@@ -16,7 +16,8 @@ mod pattern;
 pub use path::request_path;
 pub(crate) use path::rule_path;
 pub use pattern::PatternError;
-pub(crate) use pattern::compile;
+pub use pattern::value_pattern;
+pub(crate) use pattern::{check_value_pattern, compile};
 
 /// A request's host as rule S-1 compares it: lower-case, without port and without one trailing dot. IPv6 literals
 /// keep their brackets. Empty means "no host".
@@ -122,6 +123,11 @@ impl HostMatcher {
         exact().or_else(pattern).or_else(prefix)
     }
 
+    /// What the pattern of route `index` is matched by; `None` if its path is none.
+    pub fn pattern(&self, index: usize) -> Option<&regex::bytes::Regex> {
+        self.patterns.iter().find(|(_, at)| *at == index).map(|(pattern, _)| pattern)
+    }
+
     /// Walks from the whole path to the root, one element at a time (rule S-6).
     fn find_prefix(&self, path: &str) -> Option<usize> {
         if !rules::on(Rule::PrefixByElement) {
@@ -180,6 +186,16 @@ impl Table {
             Some(catch_all) if !catch_all.default.is_empty() => Found::Default(&catch_all.default),
             _ => Found::NotFound,
         }
+    }
+}
+
+impl Table {
+    /// What a client of `pool` that names this host by SNI is shown: the host's own certificate, else that of a wildcard
+    /// above it (rule L-1). `None`: the pool's default certificate.
+    pub fn certificate(&self, pool: &PoolName, sni: &str) -> Option<&SecretId> {
+        let name = request_host(sni);
+        let shown = |bucket: Bucket<'_>| self.hosts.get(&(pool.clone(), bucket.into()))?.certificate.as_ref();
+        buckets(&name).filter(|bucket| !matches!(bucket, Bucket::Any)).find_map(shown)
     }
 }
 

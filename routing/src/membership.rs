@@ -112,6 +112,11 @@ impl Lifecycle {
     pub fn serves(self) -> bool {
         matches!(self, Lifecycle::Active | Lifecycle::Draining)
     }
+
+    /// Whether the cluster is on its way out, or out: what it loses is meant.
+    pub fn is_leaving(self) -> bool {
+        !matches!(self, Lifecycle::Joining | Lifecycle::Active)
+    }
 }
 
 impl Liveness {

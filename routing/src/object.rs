@@ -25,6 +25,7 @@ pub enum Object {
     Ingress(Arc<Ingress>),
     Service(Arc<Service>),
     EndpointSlice(Arc<EndpointSlice>),
+    Secret(Arc<Secret>),
 }
 
 impl Object {
@@ -34,6 +35,7 @@ impl Object {
             Object::Ingress(ingress) => ObjectKey { kind: Kind::Ingress, name: ingress.name.clone() },
             Object::Service(service) => ObjectKey { kind: Kind::Service, name: service.name.clone() },
             Object::EndpointSlice(slice) => ObjectKey { kind: Kind::EndpointSlice, name: slice.name.clone() },
+            Object::Secret(secret) => ObjectKey { kind: Kind::Secret, name: secret.name.clone() },
         }
     }
 
@@ -43,6 +45,7 @@ impl Object {
             Object::Ingress(ingress) => &ingress.meta,
             Object::Service(service) => &service.meta,
             Object::EndpointSlice(slice) => &slice.meta,
+            Object::Secret(secret) => &secret.meta,
         }
     }
 }
@@ -221,4 +224,46 @@ pub struct SliceEndpoint {
     pub zone: Option<Arc<str>>,
     /// `hints.forZones`, at most 8 (rule P-5).
     pub for_zones: Vec<Arc<str>>,
+}
+
+/// Only what Ingresses refer to: certificates and lists of users.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Secret {
+    pub name: ObjectName,
+    pub meta: Meta,
+    pub content: SecretContent,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum SecretContent {
+    /// Of type `kubernetes.io/tls`.
+    Certificate(Certificate),
+    /// Of any other type: keys and values that may hold users.
+    Values(BTreeMap<Arc<str>, Hidden>),
+    /// It should hold a certificate, and does not: why.
+    Unusable(Arc<str>),
+}
+
+/// A certificate whose key belongs to it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Certificate {
+    /// DNS names it is for, lower case: hosts, and wildcards as `*.example.com`.
+    pub names: Vec<Arc<str>>,
+    /// Seconds since the Unix epoch.
+    pub not_before: i64,
+    pub not_after: i64,
+    /// PEM, the leaf first.
+    pub chain: Arc<[u8]>,
+    /// PEM.
+    pub key: Hidden,
+}
+
+/// Bytes that must never be shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Hidden(pub Arc<[u8]>);
+
+impl std::fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("(hidden)")
+    }
 }

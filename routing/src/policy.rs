@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::grant::Grant;
 use crate::id::{ClusterId, PoolName};
 
 /// `spec.controller` of the IngressClasses that are ours.
@@ -18,6 +19,8 @@ pub struct Policy {
     pub pools: BTreeMap<PoolName, PoolPolicy>,
     /// By IngressClass name. Ours are bound to a pool by it; a foreign class listed here is served too.
     pub classes: BTreeMap<String, ClassPolicy>,
+    /// Who may declare which hosts (rule M-8). A host that none of them names is everybody's.
+    pub grants: Vec<Grant>,
     pub defaults: Defaults,
 }
 
@@ -37,6 +40,8 @@ pub struct ClusterPolicy {
 
 /// The largest cluster weight.
 pub const WEIGHT_MAX: u32 = 1_000;
+/// The last priority.
+pub const PRIORITY_MAX: u32 = 1_000;
 
 impl Default for ClusterPolicy {
     fn default() -> Self {
@@ -63,26 +68,26 @@ pub enum StalePolicy {
     #[default]
     Hold,
     /// Nothing for this long; then the cluster becomes a last resort (rules D-4, D-5).
-    HoldFor(HoldFor),
+    HoldFor(Span),
 }
 
-/// A span of [`HOLD_FOR_SECONDS_MIN`] to [`HOLD_FOR_SECONDS_MAX`] seconds. Written as a whole number and `s`, `m`, `h`
+/// A span of [`SPAN_SECONDS_MIN`] to [`SPAN_SECONDS_MAX`] seconds. Written as a whole number and `s`, `m`, `h`
 /// or `d`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct HoldFor(u32);
+pub struct Span(u32);
 
 /// A reconnecting agent needs a few seconds; a shorter hold would move traffic at every hiccup.
-pub const HOLD_FOR_SECONDS_MIN: u32 = 10;
+pub const SPAN_SECONDS_MIN: u32 = 10;
 /// A longer one is `hold`.
-pub const HOLD_FOR_SECONDS_MAX: u32 = 7 * 24 * 60 * 60;
+pub const SPAN_SECONDS_MAX: u32 = 7 * 24 * 60 * 60;
 
 /// What is wrong with a span of time.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum SpanError {
     #[error("`{0}` is not a time like 90s, 10m, 2h or 1d")]
     Unreadable(String),
-    #[error("`{0}` is out of range: from {HOLD_FOR_SECONDS_MIN}s to 7d")]
+    #[error("`{0}` is out of range: from {SPAN_SECONDS_MIN}s to 7d")]
     OutOfRange(String),
 }
 
@@ -112,6 +117,19 @@ pub struct ClassPolicy {
     pub pool: PoolName,
     #[serde(default)]
     pub status: StatusPolicy,
+    #[serde(default)]
+    pub mode: ClassMode,
+}
+
+/// Whose rules the paths of a class's Ingresses follow.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClassMode {
+    /// Rules S.
+    #[default]
+    Standard,
+    /// As ingress-nginx: one Ingress with patterns makes every path of its hosts a pattern (rule S-16).
+    NginxCompat,
 }
 
 /// Whether `status.loadBalancer` of a class's Ingresses is written.
@@ -124,20 +142,32 @@ pub enum StatusPolicy {
     Never,
 }
 
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Defaults {
     pub strategy: Strategy,
     /// For clusters that name none of their own.
     pub stale: StalePolicy,
+    /// From then on the addresses that a lost agent reported last may be those of other pods.
+    pub stale_pod_ip_after: Span,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+impl Default for Defaults {
+    fn default() -> Self {
+        Self { strategy: Strategy::default(), stale: StalePolicy::default(), stale_pod_ip_after: Span(5 * 60) }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Strategy {
     /// Over all clusters that serve a route, by weight.
     #[default]
     Spread,
+    /// To the clusters of the lowest priority; to those of the next as far as these have too few healthy endpoints.
+    Failover,
+    /// To the clusters of the edge's own region; to the others as far as these have too few healthy endpoints.
+    Nearest,
 }
 
 impl Policy {
@@ -159,13 +189,13 @@ impl Policy {
     }
 }
 
-impl HoldFor {
+impl Span {
     pub fn seconds(self) -> u32 {
         self.0
     }
 }
 
-impl FromStr for HoldFor {
+impl FromStr for Span {
     type Err = SpanError;
 
     fn from_str(text: &str) -> Result<Self, SpanError> {
@@ -178,13 +208,13 @@ impl FromStr for HoldFor {
         // What does not fit is a number all the same, only too large.
         let span = count.parse::<u32>().ok().and_then(|count| count.checked_mul(seconds));
         match span {
-            Some(span @ HOLD_FOR_SECONDS_MIN..=HOLD_FOR_SECONDS_MAX) => Ok(Self(span)),
+            Some(span @ SPAN_SECONDS_MIN..=SPAN_SECONDS_MAX) => Ok(Self(span)),
             _ => Err(SpanError::OutOfRange(text.to_owned())),
         }
     }
 }
 
-impl TryFrom<String> for HoldFor {
+impl TryFrom<String> for Span {
     type Error = SpanError;
 
     fn try_from(text: String) -> Result<Self, SpanError> {
@@ -192,14 +222,14 @@ impl TryFrom<String> for HoldFor {
     }
 }
 
-impl From<HoldFor> for String {
-    fn from(span: HoldFor) -> String {
+impl From<Span> for String {
+    fn from(span: Span) -> String {
         span.to_string()
     }
 }
 
 /// In the largest unit that is exact.
-impl fmt::Display for HoldFor {
+impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let exact = SPAN_UNITS.iter().find(|(_, seconds)| self.0.is_multiple_of(*seconds));
         let (unit, seconds) = exact.expect("every span must be a whole number of seconds");

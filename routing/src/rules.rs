@@ -113,6 +113,34 @@ rules! {
     TypesDoNotPool,
     /// M-6: only the first cluster's catch-all is used.
     DefaultsPool,
+    /// M-7: the first cluster's access rules are enough.
+    StrictestAccess,
+    /// M-8: grants bind nobody.
+    GrantsBind,
+    /// C-1: the cookie is asked before the header.
+    CanaryHeaderFirst,
+    /// C-2: with a value, `always` decides too.
+    CanaryValueExact,
+    /// C-3: totals of 100 or less count.
+    CanaryTotal,
+    /// C-4: a canary needs no main Ingress.
+    CanaryNeedsMain,
+    /// Row 18: an alias takes a host from the Ingress that declares it.
+    AliasYields,
+    /// P-6: an ExternalName leads nowhere.
+    ExternalNameServes,
+    /// P-7: `appProtocol` is ignored.
+    AppProtocol,
+    /// L-1: a wildcard's certificate is shown before the host's own.
+    CertificateExactFirst,
+    /// L-2: the youngest valid certificate wins.
+    CertificateOldestValid,
+    /// L-3: a certificate for other names is shown.
+    CertificateCovers,
+    /// L-4: an expired certificate is not shown.
+    ExpiredStays,
+    /// M-9: the first cluster's certificate wins.
+    CertificateLatest,
     /// D-1: a small step of a ramp sends nothing.
     RampRoundsUp,
     /// D-2: a joining cluster keeps its slots with weight 0.

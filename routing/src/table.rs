@@ -2,10 +2,14 @@
 //! Endpoints are apart from hosts on purpose: a pod that comes or goes changes one Backend and no Host.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::id::{BackendId, ClusterId, HostKey, ObjectName, PoolName};
+use crate::object::Hidden;
+use crate::policy::Strategy;
+use crate::settings::{CanaryRule, ClientSettings, UpstreamSettings};
 
 /// One host's compiled routes in one pool.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -16,6 +20,12 @@ pub struct Host {
     pub routes: Vec<Route>,
     /// The host's own default backends (rules S-12 step 1, M-6). Empty: the pool's catch-all applies.
     pub default: Vec<RouteBackend>,
+    /// Of the default.
+    pub default_client: Arc<ClientSettings>,
+    pub default_strategy: Strategy,
+    /// What a client that names this host by SNI is shown (rules L-1, L-2, M-9). `None`: that of a wildcard, or the
+    /// pool's default.
+    pub certificate: Option<SecretId>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -23,6 +33,46 @@ pub struct Route {
     pub path: PathMatch,
     /// One per cluster that has the route, ordered by cluster id (rules M-1, M-2). Never empty.
     pub backends: Vec<RouteBackend>,
+    /// Decided before anything else (rule M-1).
+    pub canary: Option<Canary>,
+    pub client: Arc<ClientSettings>,
+    pub strategy: Strategy,
+}
+
+/// Takes a part of a route's requests.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Canary {
+    pub rule: CanaryRule,
+    /// As of a route. Never empty.
+    pub backends: Vec<RouteBackend>,
+}
+
+/// A Secret of one cluster.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct SecretId {
+    pub cluster: ClusterId,
+    pub secret: ObjectName,
+}
+
+impl fmt::Display for SecretId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.cluster, self.secret)
+    }
+}
+
+/// What hosts need of one cluster's Secret.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HostSecret {
+    pub id: SecretId,
+    pub content: HostSecretContent,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum HostSecretContent {
+    /// What clients are shown: PEM, the leaf first, and the key as PEM.
+    Certificate { chain: Arc<[u8]>, key: Hidden },
+    /// Who may enter: the Secret's keys and values.
+    Users(BTreeMap<Arc<str>, Hidden>),
 }
 
 /// A canonical path (rule M-1) and how it matches.
@@ -42,9 +92,14 @@ pub struct RouteBackend {
     pub cluster: ClusterId,
     /// The cluster's weight at its step of a ramp (rules D-1, D-4); 0 receives nothing while another has weight.
     pub weight: u32,
+    /// Lower ones come first with [`Strategy::Failover`].
+    pub priority: u32,
+    /// Where the cluster is, for [`Strategy::Nearest`]; empty: nowhere in particular.
+    pub region: Arc<str>,
     pub target: Target,
     /// The Ingress of `cluster` that declared it.
     pub ingress: ObjectName,
+    pub upstream: Arc<UpstreamSettings>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -64,13 +119,29 @@ pub struct Backend {
     pub protocol: BackendProtocol,
     /// Usable endpoints (rule P-3), sorted by address, without duplicates.
     pub endpoints: Vec<Endpoint>,
+    /// Instead of endpoints.
+    pub external_name: Option<ExternalName>,
 }
 
 /// How to talk to the backend (rule P-7).
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub enum BackendProtocol {
+    /// Also for WebSocket.
     #[default]
     Http1,
+    /// HTTP/1.1 over TLS. The endpoint's certificate is not verified, as pods have none that names them.
+    Https1,
+    /// HTTP/2 without TLS; also gRPC.
+    H2c,
+    /// HTTP/2 over TLS, not verified; also gRPC.
+    H2,
+}
+
+/// A Service of type ExternalName: whoever uses it resolves the name (rule P-6).
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ExternalName {
+    pub host: Arc<str>,
+    pub port: u16,
 }
 
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -85,4 +156,64 @@ pub struct Endpoint {
 pub struct Table {
     pub hosts: BTreeMap<(PoolName, HostKey), Host>,
     pub backends: BTreeMap<BackendId, Backend>,
+}
+
+impl Host {
+    /// One that serves nothing yet.
+    pub fn new(pool: PoolName, name: HostKey) -> Self {
+        Self {
+            pool,
+            name,
+            routes: Vec::new(),
+            default: Vec::new(),
+            default_client: Arc::default(),
+            default_strategy: Strategy::default(),
+            certificate: None,
+        }
+    }
+}
+
+impl Host {
+    /// The Secrets with users that its routes ask for. May repeat.
+    pub fn users(&self) -> impl Iterator<Item = SecretId> {
+        let clients = self.routes.iter().map(|route| &route.client).chain([&self.default_client]);
+        let basic = clients.flat_map(|client| &client.access.basic);
+        basic.map(|basic| SecretId { cluster: basic.cluster.clone(), secret: basic.secret.clone() })
+    }
+
+    /// All who may get a request of the host.
+    pub fn parts(&self) -> impl Iterator<Item = &RouteBackend> {
+        self.routes.iter().flat_map(Route::all_backends).chain(&self.default)
+    }
+}
+
+impl Route {
+    /// One without settings.
+    pub fn new(path: PathMatch, backends: Vec<RouteBackend>) -> Self {
+        Self { path, backends, canary: None, client: Arc::default(), strategy: Strategy::default() }
+    }
+
+    /// All who may get a request of the route.
+    pub fn all_backends(&self) -> impl Iterator<Item = &RouteBackend> {
+        self.backends.iter().chain(self.canary.iter().flat_map(|canary| &canary.backends))
+    }
+}
+
+impl RouteBackend {
+    /// One without settings, of a cluster without priority or region.
+    pub fn new(cluster: ClusterId, weight: u32, target: Target, ingress: ObjectName) -> Self {
+        Self { cluster, weight, priority: 0, region: "".into(), target, ingress, upstream: Arc::default() }
+    }
+}
+
+impl Backend {
+    /// Whether a request may find somebody there.
+    pub fn leads_somewhere(&self) -> bool {
+        !self.endpoints.is_empty() || self.external_name.is_some()
+    }
+
+    /// One that leads nowhere.
+    pub fn empty(id: BackendId) -> Self {
+        Self { id, protocol: BackendProtocol::default(), endpoints: Vec::new(), external_name: None }
+    }
 }

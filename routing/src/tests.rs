@@ -1,5 +1,6 @@
 //! Case files, properties, and the proof that every rule is covered by one of them.
 
+mod annotations;
 mod cases;
 mod checks;
 mod guard;

@@ -56,7 +56,10 @@ fn router(registry: Arc<Registry>, readiness: Readiness) -> Router {
 
 async fn readyz(State(readiness): State<Readiness>) -> Response {
     match readiness.state() {
-        Ok(()) => (StatusCode::OK, "ok\n".to_owned()).into_response(),
+        Ok(()) => {
+            let degraded: String = readiness.degraded().iter().map(|why| format!("degraded: {why}\n")).collect();
+            (StatusCode::OK, format!("ok\n{degraded}")).into_response()
+        }
         Err(problems) => (StatusCode::SERVICE_UNAVAILABLE, problems.join("\n") + "\n").into_response(),
     }
 }
@@ -97,6 +100,9 @@ mod tests {
         assert!(not_ready.starts_with("HTTP/1.1 503") && not_ready.ends_with("starting\n"), "{not_ready}");
         readiness.set("store", Ok(()));
         assert!(get(address, "/readyz").await.starts_with("HTTP/1.1 200"));
+        readiness.set_degraded("store", "away".to_owned());
+        let degraded = get(address, "/readyz").await;
+        assert!(degraded.starts_with("HTTP/1.1 200") && degraded.ends_with("degraded: store: away\n"), "{degraded}");
         assert!(get(address, "/metrics").await.contains("# EOF"));
         assert!(get(address, "/status").await.ends_with("extra"));
 

@@ -3,9 +3,17 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Shared by all tasks of a process. Ready when at least one component has reported and all that did are well.
+/// Shared by all tasks of a process. Ready when at least one component has reported and all that did can do their part,
+/// be it in a degraded way.
 #[derive(Clone, Default)]
-pub struct Readiness(Arc<Mutex<BTreeMap<&'static str, Result<(), String>>>>);
+pub struct Readiness(Arc<Mutex<BTreeMap<&'static str, State>>>);
+
+enum State {
+    Well,
+    /// Goes on, but lacks something.
+    Degraded(String),
+    NotReady(String),
+}
 
 impl Readiness {
     pub fn new() -> Self {
@@ -14,6 +22,15 @@ impl Readiness {
 
     /// Replaces what `component` said before. The error text is shown on `/readyz`.
     pub fn set(&self, component: &'static str, state: Result<(), String>) {
+        self.insert(component, state.map_or_else(State::NotReady, |()| State::Well));
+    }
+
+    /// As [`Self::set`]: it does its part, but not as it should.
+    pub fn set_degraded(&self, component: &'static str, why: String) {
+        self.insert(component, State::Degraded(why));
+    }
+
+    fn insert(&self, component: &'static str, state: State) {
         // A panic while holding this lock cannot leave the map half-written, so its content stays usable.
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(component, state);
     }
@@ -25,11 +42,22 @@ impl Readiness {
         if components.is_empty() {
             return Err(vec!["starting".to_owned()]);
         }
-        let problems: Vec<String> = components
-            .iter()
-            .filter_map(|(component, state)| state.as_ref().err().map(|why| format!("{component}: {why}")))
-            .collect();
+        let problem = |(component, state): (&&'static str, &State)| match state {
+            State::NotReady(why) => Some(format!("{component}: {why}")),
+            State::Well | State::Degraded(_) => None,
+        };
+        let problems: Vec<String> = components.iter().filter_map(problem).collect();
         if problems.is_empty() { Ok(()) } else { Err(problems) }
+    }
+
+    /// One line per component that is degraded.
+    pub fn degraded(&self) -> Vec<String> {
+        let components = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let degraded = |(component, state): (&&'static str, &State)| match state {
+            State::Degraded(why) => Some(format!("{component}: {why}")),
+            State::Well | State::NotReady(_) => None,
+        };
+        components.iter().filter_map(degraded).collect()
     }
 }
 
@@ -46,5 +74,9 @@ mod tests {
         assert_eq!(ready.state(), Err(vec!["world: loading".to_owned()]));
         ready.set("world", Ok(()));
         assert_eq!(ready.state(), Ok(()));
+        ready.set_degraded("store", "away".to_owned());
+        assert_eq!((ready.state(), ready.degraded()), (Ok(()), vec!["store: away".to_owned()]));
+        ready.set("store", Ok(()));
+        assert_eq!(ready.degraded(), Vec::<String>::new());
     }
 }

@@ -3,11 +3,11 @@
 
 use std::collections::BTreeMap;
 
+use roadstead_controller::store::model::Model;
 use roadstead_proto::digest::Digest;
 use roadstead_proto::{finding, object, wire};
 use roadstead_routing::id::{ClusterId, ObjectKey};
 
-use crate::database::Database;
 use crate::network::LinkId;
 
 #[derive(Default)]
@@ -18,6 +18,7 @@ pub struct Acks {
 /// What a stream said, oldest first.
 struct Said {
     cluster: ClusterId,
+    epoch: u64,
     about: Vec<(u64, ObjectKey, State)>,
 }
 
@@ -31,7 +32,7 @@ enum State {
 
 impl Acks {
     pub fn opened(&mut self, link: LinkId, cluster: ClusterId) {
-        self.streams.insert(link, Said { cluster, about: Vec::new() });
+        self.streams.insert(link, Said { cluster, epoch: 0, about: Vec::new() });
     }
 
     pub fn cluster(&self, link: LinkId) -> Option<&ClusterId> {
@@ -40,6 +41,12 @@ impl Acks {
 
     pub fn closed(&mut self, link: LinkId) {
         self.streams.remove(&link);
+    }
+
+    pub fn welcomed(&mut self, link: LinkId, epoch: u64) {
+        if let Some(said) = self.streams.get_mut(&link) {
+            said.epoch = epoch;
+        }
     }
 
     /// A controller has heard this.
@@ -60,9 +67,11 @@ impl Acks {
     }
 
     /// A controller acknowledges everything up to `seq`. Returns what is not stored.
-    pub fn acknowledged(&mut self, link: LinkId, seq: u64, database: &Database) -> Vec<String> {
+    pub fn acknowledged(&mut self, link: LinkId, seq: u64, database: &Model) -> Vec<String> {
         let Some(said) = self.streams.get_mut(&link) else { return Vec::new() };
         let cluster = &said.cluster;
+        // What was stored may have been replaced since by another holder, which the agent will be compared with.
+        let is_superseded = database.row(cluster).is_some_and(|row| row.lineage.position.epoch > said.epoch);
         // Of each object: the last state that is acknowledged, and later ones that may be stored already.
         let mut allowed: BTreeMap<&ObjectKey, Vec<State>> = BTreeMap::new();
         for (number, key, state) in &said.about {
@@ -74,7 +83,7 @@ impl Acks {
         }
         let missing = allowed.iter().filter_map(|(key, allowed)| {
             let stored = database.digest(cluster, key).map_or(State::Deleted, State::Is);
-            (!allowed.contains(&stored) && !allowed.contains(&State::Inferred))
+            (!is_superseded && !allowed.contains(&stored) && !allowed.contains(&State::Inferred))
                 .then(|| format!("{cluster} {key} is acknowledged in Delta {seq} but not stored"))
         });
         let missing = missing.collect();

@@ -50,6 +50,12 @@ pub enum Event {
         life: u32,
         kind: Kind,
     },
+    /// Time for a bookmark of one watch of an agent.
+    Bookmark {
+        agent: usize,
+        life: u32,
+        kind: Kind,
+    },
     StatusWritten {
         agent: usize,
         life: u32,
@@ -63,6 +69,22 @@ pub enum Event {
     Tick {
         replica: usize,
         life: u32,
+    },
+    /// A beat of a controller reaches the database.
+    Beat {
+        replica: usize,
+        life: u32,
+    },
+    /// What the database answered to it reaches the controller.
+    News {
+        replica: usize,
+        life: u32,
+    },
+    /// A controller dials another one, to report to it.
+    PeerDial {
+        replica: usize,
+        life: u32,
+        to: usize,
     },
     /// The database reached the next stage of what a controller's writer asked.
     Store {

@@ -18,6 +18,7 @@ use crate::simulation::Simulation;
 use crate::words;
 
 const POLL_EVERY: Ms = 1_000;
+const BOOKMARK_EVERY: Ms = 2_000;
 const RETRY_MIN: Ms = 100;
 const RETRY_MAX: Ms = 5_000;
 
@@ -28,11 +29,10 @@ pub struct AgentNode {
     started: Ms,
     /// `None`: not running.
     core: Option<Core>,
-    watches: [Watch; 4],
+    watches: [Watch; Kind::ALL.len()],
     link: Option<LinkId>,
     failures: u32,
     next_controller: usize,
-    had_nothing: bool,
 }
 
 impl AgentNode {
@@ -48,14 +48,7 @@ impl AgentNode {
             link: None,
             failures: 0,
             next_controller: 0,
-            had_nothing: false,
         }
-    }
-
-    /// Whether it ever knew for sure that there is nothing of some kind to report: then removing what a controller has
-    /// of it may have been withheld.
-    pub fn had_nothing(&self) -> bool {
-        self.had_nothing
     }
 
     pub fn name(&self) -> &str {
@@ -68,6 +61,8 @@ impl AgentNode {
         let session = core.session();
         if !self.watches.iter().all(Watch::is_watching) {
             Some("is not watching everything")
+        } else if !Kind::ALL.iter().all(|kind| core.reducer().complete(*kind)) {
+            Some("does not know yet what is gone")
         } else if !session.is_synced() && !session.is_standing_by() {
             Some("is neither in step with a controller nor standing by")
         } else if session.unacked() > 0 {
@@ -100,6 +95,7 @@ impl Simulation {
         for kind in Kind::ALL {
             let delay = self.dice.between(0, 50);
             self.plan(delay, Event::Watch { agent: index, life, kind });
+            self.plan(delay + BOOKMARK_EVERY, Event::Bookmark { agent: index, life, kind });
         }
         self.plan(0, Event::AgentDial { agent: index, life });
         self.plan(POLL_EVERY, Event::AgentPoll { agent: index, life });
@@ -190,12 +186,19 @@ impl Simulation {
                 core.handle(now, Input::Observed(kind, observation));
             }
         }
-        let agent = &mut self.agents[index];
-        if let Some(reducer) = agent.core.as_ref().map(Core::reducer) {
-            let has_nothing = |kind: &Kind| reducer.complete(*kind) && reducer.reported().count(*kind) == 0;
-            agent.had_nothing |= Kind::ALL.iter().any(has_nothing);
-        }
         self.agent_acts(index);
+    }
+
+    pub fn bookmark(&mut self, index: usize, life: u32, kind: Kind) {
+        let agent = &self.agents[index];
+        if agent.life != life {
+            return;
+        }
+        self.plan(BOOKMARK_EVERY, Event::Bookmark { agent: index, life, kind });
+        let agent = &self.agents[index];
+        if agent.watches[kind as usize - 1].is_current(kind, &self.clusters[agent.cluster]) {
+            self.agent_input(index, Input::Observed(kind, Observation::Bookmark));
+        }
     }
 
     pub fn status_written(&mut self, index: usize, life: u32, write: &StatusWrite) {

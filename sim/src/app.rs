@@ -7,7 +7,6 @@ use std::time::Instant;
 use anyhow::Context;
 use clap::Parser;
 
-use crate::known::Known;
 use crate::run;
 use crate::simulation::{Options, Outcome};
 use crate::trace::Keep;
@@ -28,8 +27,8 @@ struct Cli {
     /// Steps of each history before everything heals.
     #[arg(long, default_value_t = 100)]
     steps: u32,
-    /// Controllers.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=5))]
+    /// Controllers; 0: one to three, by the seed.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=5))]
     replicas: u8,
     /// Histories at the same time.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=64))]
@@ -37,9 +36,6 @@ struct Cli {
     /// Only this one.
     #[arg(long)]
     seed: Option<u64>,
-    /// Known gaps count as violations too.
-    #[arg(long)]
-    strict: bool,
     /// Print everything that happens. With --seed.
     #[arg(long, requires = "seed")]
     trace: bool,
@@ -60,8 +56,7 @@ pub fn main() -> ExitCode {
 /// Whether every invariant held.
 fn execute(cli: &Cli) -> anyhow::Result<bool> {
     let out = &mut std::io::stdout().lock();
-    let known = if cli.strict { Known::Reported } else { Known::Avoided };
-    let options = Options { steps: cli.steps, replicas: usize::from(cli.replicas), known, ..Options::new(0) };
+    let options = Options { steps: cli.steps, replicas: usize::from(cli.replicas), ..Options::new(0) };
     if let Some(seed) = cli.seed {
         let keep = if cli.trace { Keep::All } else { Keep::Last };
         let outcome = run::one(&Options { seed, keep, ..options }, &run::policy());
@@ -87,8 +82,7 @@ fn execute(cli: &Cli) -> anyhow::Result<bool> {
 }
 
 fn options_text(cli: &Cli) -> String {
-    let strict = if cli.strict { " --strict" } else { "" };
-    format!("--steps {} --replicas {}{strict}", cli.steps, cli.replicas)
+    format!("--steps {} --replicas {}", cli.steps, cli.replicas)
 }
 
 fn show(out: &mut impl Write, outcome: &Outcome, options: &str) -> std::io::Result<()> {

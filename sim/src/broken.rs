@@ -22,16 +22,19 @@ pub enum Broken {
     RemovalsArrive,
     /// Hosts reach edges before the backends that they use.
     BackendsFirst,
+    /// No guard, neither at controllers nor at edges.
+    Guard,
 }
 
 impl Broken {
-    pub const ALL: [Broken; 6] = [
+    pub const ALL: [Broken; 7] = [
         Broken::Fencing,
         Broken::PositionCheck,
         Broken::FailedListIsComplete,
         Broken::DurableBeforeCommit,
         Broken::RemovalsArrive,
         Broken::BackendsFirst,
+        Broken::Guard,
     ];
 }
 
@@ -67,7 +70,13 @@ pub fn to_edge(broken: Option<Broken>, mut message: wire::ConfigMessage) -> Vec<
             let first = wire::ConfigMessage { message: Some(ToEdge::Update(first)) };
             return vec![first, message];
         }
-        Some(Broken::Fencing | Broken::FailedListIsComplete | Broken::DurableBeforeCommit | Broken::RemovalsArrive)
+        Some(
+            Broken::Fencing
+            | Broken::FailedListIsComplete
+            | Broken::DurableBeforeCommit
+            | Broken::RemovalsArrive
+            | Broken::Guard,
+        )
         | None => {}
     }
     vec![message]

@@ -132,6 +132,17 @@ impl Cluster {
         self.class_absent_at.is_none() && !self.truth.contains_key(&key)
     }
 
+    /// Whether the Ingress has been there in this version ever since it was written, with its class.
+    pub fn is_unchanged_since(&self, name: &ObjectName, version: u64) -> bool {
+        let key = ObjectKey { kind: Kind::Ingress, name: name.clone() };
+        let is_same = self
+            .truth
+            .get(&key)
+            .is_some_and(|object| *object.meta().resource_version == *version.to_string() && self.is_served(object));
+        let absent = self.absent_at.get(&key).is_some_and(|absent| *absent >= version);
+        is_same && !absent && self.class_absent_at.is_none_or(|absent| absent < version)
+    }
+
     fn is_served(&self, object: &Object) -> bool {
         let Object::Ingress(ingress) = object else { return false };
         let exists = |class: &str| self.truth.contains_key(&ObjectKey::new(Kind::IngressClass, "", class));
@@ -214,6 +225,13 @@ impl Watch {
                 (seen.collect(), Some(dice.between(0, 60)))
             }
         }
+    }
+
+    /// Whether a live watch has seen everything, so that it may say so.
+    pub fn is_current(&self, kind: Kind, cluster: &Cluster) -> bool {
+        let Phase::Watching { position } = self.phase else { return false };
+        let has_news = cluster.log.iter().any(|logged| logged.version > position && logged.key.kind == kind);
+        position >= cluster.compacted && !has_news && !cluster.forbidden.contains(&kind)
     }
 
     pub fn is_watching(&self) -> bool {

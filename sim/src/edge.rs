@@ -1,5 +1,6 @@
 //! Edges: the real conversation, holdings and live table, with a disk that forgets what was not yet synced.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,9 +8,10 @@ use roadstead_edge::last_good::journal::Replayed;
 use roadstead_edge::subscribe::holdings::Holdings;
 use roadstead_edge::subscribe::machine::{Input, Introduction, Machine, Output};
 use roadstead_edge::table::{LiveTable, TableWriter};
+use roadstead_proto::position::position_from_wire;
 use roadstead_proto::wire;
 use roadstead_routing::endpoints::Locality;
-use roadstead_routing::id::{PoolName, Position};
+use roadstead_routing::id::{ClusterId, Kind, ObjectKey, ObjectName, PoolName, Position};
 use wire::config_message::Message as Told;
 use wire::edge_message::Message as Said;
 
@@ -34,14 +36,20 @@ pub struct EdgeNode {
     synced: Vec<wire::Update>,
     /// What a crash may lose, oldest first.
     written: Vec<wire::Update>,
+    /// When it heard a controller last.
+    in_step_at: Ms,
+    /// When what it heard last was to arrive.
+    heard_due: Ms,
+    /// The link on which it got a complete set.
+    synced_on: Option<LinkId>,
 }
 
 pub struct Running {
     pub machine: Machine,
     pub table: Arc<LiveTable>,
     pub mirror: Mirror,
-    positions: Vec<(String, Position)>,
-    incarnation: u64,
+    /// By cluster, with the incarnation of the world.
+    positions: BTreeMap<String, (u64, Position)>,
 }
 
 impl EdgeNode {
@@ -55,6 +63,9 @@ impl EdgeNode {
             link: None,
             synced: Vec::new(),
             written: Vec::new(),
+            in_step_at: 0,
+            heard_due: 0,
+            synced_on: None,
         }
     }
 
@@ -86,16 +97,21 @@ impl Simulation {
         edge.life += 1;
         edge.started = now;
         let table = LiveTable::new();
-        let mut holdings = Holdings::new(edge.pool.clone(), TableWriter::new(table.clone(), Locality::default()));
+        let writer = TableWriter::new(table.clone(), Locality::default());
+        let mut holdings = match self.options.broken {
+            Some(Broken::Guard) => Holdings::unguarded(edge.pool.clone(), writer),
+            _ => Holdings::new(edge.pool.clone(), writer),
+        };
         holdings.replay(Replayed { same_build: true, updates: edge.synced.clone(), bytes_lost: 0 });
         let mut mirror = Mirror::default();
         for update in &edge.synced {
             mirror.apply(update, |_, _| false);
         }
+        holdings.in_step_before_start(Duration::from_millis(now.saturating_sub(edge.in_step_at)));
         let introduction =
             Introduction { edge: edge.name.clone(), pool: edge.pool.to_string(), ..Introduction::default() };
         let machine = Machine::new(introduction, holdings, controllers, seed);
-        edge.running = Some(Running { machine, table, mirror, positions: Vec::new(), incarnation: 0 });
+        edge.running = Some(Running { machine, table, mirror, positions: BTreeMap::new() });
         let (life, name, updates) = (edge.life, edge.name.clone(), edge.synced.len());
         self.note(format_args!("edge {name} starts with {updates} updates"));
         self.plan(0, Event::EdgeWake { edge: index, life });
@@ -152,10 +168,11 @@ impl Simulation {
         }
     }
 
-    pub fn edge_hears(&mut self, index: usize, link: LinkId, message: wire::ConfigMessage) {
+    pub fn edge_hears(&mut self, index: usize, link: LinkId, due: Ms, message: wire::ConfigMessage) {
         if self.edges[index].link != Some(link) {
             return;
         }
+        (self.edges[index].in_step_at, self.edges[index].heard_due) = (self.now, due);
         if let Some(what) = words::to_edge(&message) {
             let name = self.edges[index].name.clone();
             self.note(format_args!("edge {name} ← {what}"));
@@ -216,8 +233,8 @@ impl Simulation {
         }
         if let Some(Said::Result(result)) = &message.message
             && let Some(refusal) = result.refusals.first()
-            // Histories have nothing that an edge should refuse, but for what is old.
-            && !refusal.reason.starts_with("older than held")
+            // Histories have nothing that an edge should refuse for what it is.
+            && !refusal.guarded
         {
             self.fail("edges take what is right", format!("{} was refused: {}", refusal.key, refusal.reason));
         }
@@ -230,34 +247,77 @@ impl Simulation {
         let is_gone =
             |id: &_, name: &_| clusters.iter().any(|cluster| cluster.id == *id && cluster.is_gone_for_good(name));
         let edge = &mut self.edges[index];
+        let before = edge.running.as_ref().map(|running| running.mirror.ingresses()).unwrap_or_default();
         let faults = edge.running.as_mut().map(|running| running.mirror.apply(&update, is_gone)).unwrap_or_default();
+        let was_in_step = edge.synced_on.is_some() && edge.synced_on == edge.link;
+        edge.synced_on = if update.synced { edge.link } else { edge.synced_on };
         edge.written.push(update);
         let name = edge.name.clone();
         for fault in faults {
             let invariant = match &fault {
                 Fault::Unusable(_) => "edges take what is right",
                 Fault::Dangles(..) => "nothing dangles",
-                Fault::Older { what, .. } if self.avoids_known() && self.is_known(what.cluster()) => continue,
+                Fault::Older { .. } if self.holds_a_backup() => continue,
                 Fault::Older { .. } => "no edge goes back in time",
             };
             self.fail(invariant, format!("edge {name}: {fault}"));
+        }
+        self.check_withdrawn(index, &before, was_in_step);
+    }
+
+    /// A person put a backup back, and hosts are held since: they keep the form that the backup has.
+    fn holds_a_backup(&self) -> bool {
+        let mut cores = self.replicas.iter().filter_map(|replica| replica.core());
+        self.faults.contains_key("backup restored") && cores.any(|core| core.guard().held().next().is_some())
+    }
+
+    /// Nothing vanishes from an edge that is in its cluster all the time, and no cluster loses its last part only because
+    /// lists lacked it, unless a person decided.
+    fn check_withdrawn(&mut self, index: usize, before: &BTreeMap<(ClusterId, ObjectName), u64>, was_in_step: bool) {
+        let edge = &self.edges[index];
+        let Some(running) = &edge.running else { return };
+        let (now, name) = (running.mirror.ingresses(), edge.name.clone());
+        let gone = || before.iter().filter(|(key, _)| !now.contains_key(*key) && !self.moved.contains(&key.0));
+        let still_there = gone().find(|((id, ingress), version)| {
+            let cluster = self.clusters.iter().find(|cluster| cluster.id == *id);
+            cluster.is_some_and(|cluster| cluster.is_unchanged_since(ingress, **version))
+        });
+        let still_there =
+            still_there.map(|((cluster, ingress), version)| format!("{ingress} of {cluster} in version {version}"));
+        let emptied = gone().map(|((cluster, _), _)| cluster).find(|cluster| {
+            let is_own = |key: &&(ClusterId, ObjectName)| key.0 == **cluster;
+            let is_inferred = |key: &(ClusterId, ObjectName)| {
+                let key = (key.0.clone(), ObjectKey { kind: Kind::Ingress, name: key.1.clone() });
+                // An Update that was on its way for long knew nothing of it.
+                self.inferred.get(&key).is_some_and(|at| *at <= edge.heard_due)
+            };
+            !now.keys().any(|key| is_own(&key)) && before.keys().filter(is_own).all(is_inferred)
+        });
+        // What an edge missed while it was away was decided then; so was what a backup lacks that a person adopted.
+        let is_decided = self.approved || self.faults.contains_key("backup restored");
+        let is_unseen = |cluster: &&ClusterId| was_in_step && !is_decided && !self.classless.contains(*cluster);
+        let emptied = emptied.filter(is_unseen).cloned();
+        if let Some(what) = still_there {
+            self.fail("nothing vanishes that is there", format!("edge {name} lost {what}"));
+        }
+        if let Some(cluster) = emptied {
+            self.fail("nothing is emptied without a decision", format!("edge {name} lost all of {cluster}"));
         }
     }
 
     /// What an edge says about positions never goes back within a world.
     fn check_positions(&mut self, index: usize) {
         let Some(running) = &mut self.edges[index].running else { return };
-        let holdings = running.machine.holdings();
-        let now: Vec<(String, Position)> =
-            holdings.positions().clusters().map(|(cluster, at)| (cluster.to_owned(), at)).collect();
-        let incarnation = holdings.world().map_or(0, |world| world.to_wire().incarnation);
-        let is_same_line = std::mem::replace(&mut running.incarnation, incarnation) == incarnation;
+        let position = |entry: &wire::ClusterPosition| {
+            (entry.cluster.clone(), (entry.incarnation, position_from_wire(entry.position)))
+        };
+        let now = running.machine.holdings().positions().to_wire().clusters.iter().map(position).collect();
         let before = std::mem::replace(&mut running.positions, now);
-        let at = |cluster: &str| running.positions.iter().find(|(id, _)| id == cluster).map(|(_, at)| *at);
-        let back = before.iter().find(|(cluster, before)| at(cluster).is_none_or(|now| now < *before));
-        if let Some((cluster, before)) =
-            back.filter(|_| is_same_line && self.options.broken != Some(Broken::PositionCheck))
-        {
+        let is_back = |(cluster, (line, at)): &(&String, &(u64, Position))| {
+            running.positions.get(*cluster).is_none_or(|(line_now, now)| line_now == line && now < at)
+        };
+        let back = before.iter().find(is_back).filter(|_| self.options.broken != Some(Broken::PositionCheck));
+        if let Some((cluster, (_, before))) = back {
             let detail = format!("edge {index}: {cluster} was at {before}");
             self.fail("positions of an edge only grow", detail);
         }

@@ -1,6 +1,8 @@
 //! What happens to the system: changes of objects, faults, and repairs, at random; and the repair of everything.
 
+use roadstead_controller::store::{LifecycleAnswer, LifecycleChange};
 use roadstead_routing::id::Kind;
+use roadstead_routing::membership::Lifecycle;
 use roadstead_routing::object::Object;
 
 use crate::agenda::{Event, Ms, Node};
@@ -38,10 +40,11 @@ enum Action {
     Policy,
     Backup,
     Restore,
+    Lifecycle,
 }
 
 /// How often each happens, relative to the others.
-const WEIGHTS: [(Action, u64); 24] = [
+const WEIGHTS: [(Action, u64); 25] = [
     (Action::Ingress, 22),
     (Action::Service, 8),
     (Action::Slice, 16),
@@ -66,6 +69,7 @@ const WEIGHTS: [(Action, u64); 24] = [
     (Action::Policy, 1),
     (Action::Backup, 1),
     (Action::Restore, 1),
+    (Action::Lifecycle, 2),
 ];
 
 impl Simulation {
@@ -121,6 +125,7 @@ impl Simulation {
             Action::Policy => self.change_policy(),
             Action::Backup => self.back_up(),
             Action::Restore => self.restore_backup(),
+            Action::Lifecycle => self.change_lifecycle(cluster),
         }
     }
 
@@ -253,7 +258,11 @@ impl Simulation {
     }
 
     fn partition(&mut self) {
-        let (node, replica) = (self.any_client(), self.dice.index(self.replicas.len()));
+        let replica = self.dice.index(self.replicas.len());
+        let node = match self.dice.index(self.replicas.len()) {
+            peer if peer != replica && self.dice.percent(30) => Node::Replica(peer),
+            _ => self.any_client(),
+        };
         self.fault("partition", format_args!("{node:?} and controller {replica}"));
         self.network.partition(node, replica);
     }
@@ -280,7 +289,7 @@ impl Simulation {
     }
 
     fn disturb_api(&mut self, action: Action, index: usize) {
-        let kind = *self.dice.pick(&Kind::ALL);
+        let kind = *self.dice.pick(&Kind::ROUTING);
         let again = self.dice.between(1, 2) as u32;
         let cluster = &mut self.clusters[index];
         let what = match action {
@@ -333,6 +342,26 @@ impl Simulation {
         for replica in 0..self.replicas.len() {
             let (life, delay) = (self.replicas[replica].life(), self.dice.between(0, 2_000));
             self.plan(delay, Event::PolicyKnown { replica, life });
+        }
+    }
+
+    /// A person drains or activates a cluster, or goes on with what was begun.
+    fn change_lifecycle(&mut self, index: usize) {
+        if self.database_away {
+            return;
+        }
+        let cluster = self.clusters[index].id.clone();
+        let to = *self.dice.pick(&Lifecycle::ALL);
+        let change = LifecycleChange {
+            cluster: cluster.clone(),
+            to,
+            seconds: self.dice.between(0, 20),
+            by: "somebody".to_owned(),
+            reason: "a test".to_owned(),
+        };
+        if let LifecycleAnswer::Changed(_) = self.database.model.change_lifecycle(&change, self.unix_ms()) {
+            self.fault("lifecycle change", format_args!("{cluster} is to be {to}"));
+            self.moved.insert(cluster);
         }
     }
 

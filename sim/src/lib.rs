@@ -15,6 +15,7 @@ pub mod simulation;
 
 pub mod agent;
 pub mod edge;
+pub mod peers;
 pub mod replica;
 
 pub mod cluster;
@@ -31,6 +32,5 @@ pub mod oracle;
 pub mod agenda;
 pub mod broken;
 pub mod dice;
-pub mod known;
 pub mod trace;
 pub mod words;

@@ -2,7 +2,7 @@
 //!
 //! Effective Updates in → tables and violations out: something dangles, or the edge went back in time.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 
 use roadstead_proto::resource::{ResourceKey, backend_from_wire, host_from_wire};
@@ -29,7 +29,6 @@ pub struct Mirror {
     seen: BTreeMap<Shown, u64>,
     /// Ingresses that were seen to be deleted, in this version.
     ended: BTreeMap<Shown, u64>,
-    incarnation: u64,
 }
 
 /// What is wrong with an Update.
@@ -70,36 +69,36 @@ impl fmt::Display for Fault {
 impl Mirror {
     /// `is_gone` says whether an Ingress is deleted for good in its cluster.
     pub fn apply(&mut self, update: &wire::Update, is_gone: impl Fn(&ClusterId, &ObjectName) -> bool) -> Faults {
-        let incarnation = update.world.as_ref().map_or(0, |world| world.incarnation);
-        if incarnation != self.incarnation {
-            // A restored backup begins another line of history.
-            self.forget();
-            self.incarnation = incarnation;
-        }
         let before = self.ingresses();
-        let mut faults = Faults::new();
+        let (mut faults, mut shown) = (Faults::new(), BTreeMap::new());
         for upsert in &update.upserts {
             match upsert.resource.clone() {
                 Some(Resource::Host(host)) => match host_from_wire(host) {
-                    Ok(host) => self.put_host(host, &mut faults),
+                    Ok(host) => self.put_host(host, &mut shown),
                     Err(error) => faults.push(Fault::Unusable(format!("took a host that cannot be read: {error}"))),
                 },
                 Some(Resource::Backend(backend)) => match backend_from_wire(backend) {
                     Ok(backend) => drop(self.backends.insert(backend.id.clone(), backend)),
                     Err(error) => faults.push(Fault::Unusable(format!("took a backend that cannot be read: {error}"))),
                 },
+                Some(Resource::Secret(_)) => {}
                 None => faults.push(Fault::Unusable("took a resource of no kind".to_owned())),
             }
+        }
+        for (shown, version) in shown {
+            self.show(shown, version, &mut faults);
         }
         for key in &update.removals {
             match ResourceKey::parse(key) {
                 Some(ResourceKey::Host(host)) => drop(self.hosts.remove(&host)),
                 Some(ResourceKey::Backend(id)) => drop(self.backends.remove(&id)),
+                Some(ResourceKey::Secret(_)) => {}
                 None => faults.push(Fault::Unusable(format!("removed {key}"))),
             }
         }
         let now = self.ingresses();
-        for (cluster, ingress) in before.difference(&now).filter(|(cluster, ingress)| is_gone(cluster, ingress)) {
+        let gone = before.keys().filter(|key| !now.contains_key(*key));
+        for (cluster, ingress) in gone.filter(|(cluster, ingress)| is_gone(cluster, ingress)) {
             let shown = Shown::Ingress(cluster.clone(), ingress.clone());
             if let Some(version) = self.seen.get(&shown) {
                 self.ended.insert(shown, *version);
@@ -110,18 +109,13 @@ impl Mirror {
         faults
     }
 
-    /// Nothing that was seen counts any more.
-    pub fn forget(&mut self) {
-        self.seen.clear();
-        self.ended.clear();
-    }
-
-    fn put_host(&mut self, host: Host, faults: &mut Faults) {
+    /// The newest version counts: an edge without a table gets hosts that are held in an older form beside others.
+    fn put_host(&mut self, host: Host, shown: &mut BTreeMap<Shown, u64>) {
         for route in &host.routes {
             let Some(version) = version_of_path(&route.path) else { continue };
             for part in &route.backends {
-                let shown = Shown::Ingress(part.cluster.clone(), part.ingress.clone());
-                self.show(shown, version, faults);
+                let of = shown.entry(Shown::Ingress(part.cluster.clone(), part.ingress.clone())).or_default();
+                *of = version.max(*of);
             }
         }
         self.hosts.insert(host.name.clone(), host);
@@ -156,9 +150,17 @@ impl Mirror {
         self.seen.insert(shown, version);
     }
 
-    fn ingresses(&self) -> BTreeSet<(ClusterId, ObjectName)> {
-        let parts = self.hosts.values().flat_map(parts_of);
-        parts.map(|part| (part.cluster.clone(), part.ingress.clone())).collect()
+    /// Every Ingress that has a part, with the version that it shows; 0: none.
+    pub fn ingresses(&self) -> BTreeMap<(ClusterId, ObjectName), u64> {
+        let mut ingresses = BTreeMap::new();
+        for route in self.hosts.values().flat_map(|host| &host.routes) {
+            let shown = version_of_path(&route.path).unwrap_or_default();
+            for part in &route.backends {
+                let version: &mut u64 = ingresses.entry((part.cluster.clone(), part.ingress.clone())).or_default();
+                *version = shown.max(*version);
+            }
+        }
+        ingresses
     }
 
     fn dangling(&self) -> Faults {

@@ -25,6 +25,8 @@ pub enum Parcel {
     ToAgent(wire::ControllerMessage),
     FromEdge(wire::EdgeMessage),
     ToEdge(wire::ConfigMessage),
+    FromPeer(wire::PeerMessage),
+    ToPeer(wire::PeerAnswer),
     /// The other end closed the connection.
     Over,
 }
@@ -44,7 +46,7 @@ pub struct Link {
 
 #[derive(Default)]
 struct Pipe {
-    parcels: VecDeque<Parcel>,
+    parcels: VecDeque<(Ms, Parcel)>,
     last: Ms,
 }
 
@@ -98,12 +100,12 @@ impl Network {
             End::Replica => &mut link.up,
         };
         pipe.last = pipe.last.max(at);
-        pipe.parcels.push_back(parcel);
+        pipe.parcels.push_back((at, parcel));
         Some(pipe.last)
     }
 
-    /// The oldest parcel on its way to an end that still listens.
-    pub fn take(&mut self, id: LinkId, to: End) -> Option<Parcel> {
+    /// The oldest parcel on its way to an end that still listens, and when it was to arrive.
+    pub fn take(&mut self, id: LinkId, to: End) -> Option<(Ms, Parcel)> {
         let link = self.links.get_mut(&id)?;
         let (pipe, listens) = match to {
             End::Client => (&mut link.down, link.client_open),

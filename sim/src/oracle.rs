@@ -3,25 +3,24 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use roadstead_controller::core::Core;
+use roadstead_controller::guard::decide::{Decision, Terms};
 use roadstead_controller::held::Held;
 use roadstead_proto::digest::Digest;
-use roadstead_proto::resource::{backend_to_wire, host_to_wire};
+use roadstead_proto::resource::{ResourceKey, backend_to_wire, host_to_wire};
 use roadstead_routing::check::check;
 use roadstead_routing::compute::build;
-use roadstead_routing::finding::Code;
+use roadstead_routing::guard::Scope;
 use roadstead_routing::id::{BackendId, ClusterId, HostKey, Kind, ObjectKey, PoolName};
 use roadstead_routing::inputs::Inputs;
 use roadstead_routing::lookup::{request_host, request_path};
 use roadstead_routing::object::Object;
 use roadstead_routing::table::{Host, PathMatch, Table, Target};
 
-use crate::agenda::Node;
-use crate::agent::AgentNode;
 use crate::cluster::Cluster;
 use crate::edge::Running;
 use crate::mirror::parts_of;
 use crate::network::LinkId;
-use crate::objects::{CLASSES, INGRESSES, IngressWish, class, digest_of, ingress, key, service, slice};
+use crate::objects::{CLASSES, digest_of, key};
 use crate::simulation::Simulation;
 
 /// The part of a cluster's truth that routing needs: what its agent should report.
@@ -31,7 +30,7 @@ pub fn reported(cluster: &Cluster) -> BTreeMap<ObjectKey, Object> {
     let is_ours = |object: &Object| match object {
         Object::Ingress(ingress) => ingress.class_name.as_deref().is_some_and(exists),
         Object::IngressClass(class) => CLASSES.contains(&&*class.name),
-        Object::Service(_) | Object::EndpointSlice(_) => false,
+        Object::Service(_) | Object::EndpointSlice(_) | Object::Secret(_) => false,
     };
     let ours = truth.values().filter(|object| is_ours(object));
     let services: BTreeSet<&str> = ours
@@ -42,13 +41,9 @@ pub fn reported(cluster: &Cluster) -> BTreeMap<ObjectKey, Object> {
         Object::IngressClass(_) | Object::Ingress(_) => is_ours(object),
         Object::Service(service) => services.contains(&*service.name.name),
         Object::EndpointSlice(slice) => services.contains(&*slice.service),
+        Object::Secret(_) => false,
     };
     truth.iter().filter(|(_, object)| wanted(object)).map(|(key, object)| (key.clone(), object.clone())).collect()
-}
-
-/// Whether a controller holds back what a cluster's lists no longer had.
-pub fn withholds(core: &Core, cluster: &ClusterId) -> bool {
-    core.findings().iter().any(|finding| finding.code == Code::PruneWithheld && finding.cluster == *cluster)
 }
 
 impl Simulation {
@@ -57,6 +52,10 @@ impl Simulation {
     pub fn check_tables(&mut self) {
         for index in 0..self.replicas.len() {
             let Some(core) = self.replicas[index].core() else { continue };
+            if core.guard().held().next().is_some() {
+                // What is held differs from what the objects say: that is what a Hold is.
+                continue;
+            }
             let (inputs, table) = (core.world().inputs(), core.publish().table());
             let violations = check(inputs, &table);
             let is_full_build = build(inputs).table == table;
@@ -77,15 +76,17 @@ impl Simulation {
             let mut inputs = Inputs::new(self.policy_of(weight));
             let mut wrong = Vec::new();
             for cluster in &self.clusters {
-                let (expected, faults) = self.world_should_hold(core, cluster);
-                wrong.extend(faults);
+                let row = self.database.model.row(&cluster.id);
+                inputs.set_membership(&cluster.id, row.map(|row| row.member.membership).unwrap_or_default());
+                let expected = reported(cluster);
                 for (key, object) in &expected {
                     inputs.apply(&cluster.id, key, Some(object.clone()));
                 }
                 let expected: BTreeMap<ObjectKey, Digest> =
                     expected.iter().map(|(key, object)| (key.clone(), digest_of(object))).collect();
                 wrong.extend(difference("world", &cluster.id, &held(core, &cluster.id), &expected));
-                wrong.extend(difference("store", &cluster.id, &self.database.objects(&cluster.id), &expected));
+                let stored = self.database.model.objects(&cluster.id);
+                wrong.extend(difference("store", &cluster.id, &stored, &expected));
             }
             let oracle = build(&inputs).table;
             wrong.extend((core.publish().table() != oracle).then(|| "its table is not the oracle's".to_owned()));
@@ -97,28 +98,18 @@ impl Simulation {
         }
     }
 
-    /// What the world should hold of a cluster: what the cluster reports and, only where a prune that would take all
-    /// of its hosts is withheld, what was there before.
-    fn world_should_hold(&self, core: &Core, cluster: &Cluster) -> (BTreeMap<ObjectKey, Object>, Vec<String>) {
-        let mut expected = reported(cluster);
-        let mut faults = Vec::new();
-        if withholds(core, &cluster.id) {
-            let of = |agent: &AgentNode| self.clusters[agent.cluster].id == cluster.id;
-            if self.approved || !self.agents.iter().any(|agent| of(agent) && agent.had_nothing()) {
-                faults.push(format!("a prune of {} is withheld, which never had nothing to serve", cluster.id));
-            }
-            for object in core.world().inputs().objects(&cluster.id) {
-                expected.entry(object.key()).or_insert(object);
-            }
-        }
-        (expected, faults)
-    }
-
     fn published_differs(&self, oracle: &Table) -> Option<String> {
         let digest = |host: &Host| Digest::of(&host_to_wire(host));
         let expected: BTreeMap<(PoolName, HostKey), Digest> =
             oracle.hosts.iter().map(|(key, host)| (key.clone(), digest(host))).collect();
-        (*self.database.published() != expected).then(|| "what is stored as published is not what is".to_owned())
+        let stored = self.database.model.published();
+        let keys: BTreeSet<&(PoolName, HostKey)> = stored.keys().chain(expected.keys()).collect();
+        let wrong: Vec<String> = keys
+            .into_iter()
+            .filter(|key| stored.get(*key) != expected.get(*key))
+            .map(|(pool, host)| format!("{host} of {pool}"))
+            .collect();
+        (!wrong.is_empty()).then(|| format!("what is stored as published is not what is: {}", wrong.join(", ")))
     }
 
     fn compare_edges(&mut self, oracle: &Table) {
@@ -148,36 +139,34 @@ impl Simulation {
         }
     }
 
-    /// What a person does about withheld prunes, as the finding says: something to serve, then a new list. Returns whether
-    /// there were any.
-    pub fn approve_withheld(&mut self) -> bool {
-        let withheld: Vec<usize> = (0..self.clusters.len())
-            .filter(|index| {
-                let id = &self.clusters[*index].id;
-                self.replicas.iter().filter_map(|replica| replica.core()).any(|core| withholds(core, id))
-            })
-            .collect();
-        for index in &withheld {
-            self.note(format_args!("== a person deals with the withheld prune of c{index}"));
-            let cluster = &mut self.clusters[*index];
-            if !cluster.truth().contains_key(&key(Kind::IngressClass, CLASSES[0])) {
-                let object = class(CLASSES[0], cluster.next_version());
-                cluster.put(object);
-            }
-            let wish = IngressWish { name: INGRESSES, class: 0, host: 0, service: 0 };
-            let version = cluster.next_version();
-            cluster.put(ingress(wish, version, version));
-            cluster.put(service(0, 80, version + 1));
-            cluster.put(slice(0, 0, version + 2));
-            for agent in 0..self.agents.len() {
-                if self.agents[agent].cluster == *index {
-                    self.agent_crash(agent);
-                    self.plan(100, crate::agenda::Event::Start(Node::Agent(agent)));
-                }
+    /// A person approves everything that is held anywhere. Returns whether anything was.
+    pub fn approve_holds(&mut self) -> bool {
+        let mut any = false;
+        for index in 0..self.replicas.len() {
+            let Some(core) = self.replicas[index].core() else { continue };
+            let holds: Vec<String> = core.guard().holds().map(|hold| hold.id.clone()).collect();
+            any |= !holds.is_empty() || core.guard().held().next().is_some();
+            for hold in holds {
+                self.note(format_args!("== a person approves {hold} at controller {index}"));
+                self.decide(index, Decision::Approve { hold, by: "somebody".to_owned() });
             }
         }
-        self.approved = true;
-        !withheld.is_empty()
+        any | self.expect_what_edges_refuse()
+    }
+
+    /// What an edge's own guard refused because it saw another history than the controller, as after a backup was put
+    /// back: a person says that it is meant.
+    fn expect_what_edges_refuse(&mut self) -> bool {
+        let running = self.edges.iter().filter_map(|edge| edge.running());
+        let refuses = running.into_iter().any(|it| it.machine.holdings().refused().next().is_some());
+        let up = self.replicas.iter().position(|replica| replica.core().is_some());
+        let Some(index) = up.filter(|_| refuses) else { return false };
+        self.note(format_args!("== a person expects what edges refuse"));
+        for cluster in self.clusters.iter().map(|cluster| cluster.id.clone()).collect::<Vec<_>>() {
+            let terms = Terms { for_ms: 3_600_000, reason: "meant".to_owned(), by: "somebody".to_owned() };
+            self.decide(index, Decision::ExpectRemoval { scope: Scope::Cluster(cluster), terms });
+        }
+        true
     }
 
     /// Who is not at rest, and why.
@@ -190,6 +179,24 @@ impl Simulation {
             let is_resting = it.is_up() && it.writer().is_idle();
             (!is_resting).then(|| format!("controller {index} is down or has something to store"))
         });
+        let rows = self.clusters.iter().filter_map(|cluster| self.database.model.row(&cluster.id));
+        let ramps = rows.filter(|row| row.member.ramp.is_some()).map(|_| "a cluster is on a ramp".to_owned());
+        let cores = || self.replicas.iter().filter_map(|replica| replica.core());
+        let refused = self.edges.iter().filter_map(|edge| Some((&edge.pool, edge.running()?)));
+        let refused = refused.flat_map(|(pool, running)| {
+            let refused = running.machine.holdings().refused();
+            refused.filter_map(move |(key, _)| Some((pool.clone(), ResourceKey::parse(&key)?.host()?.clone())))
+        });
+        let held = cores().flat_map(|core| core.guard().held()).map(|(pool, host)| (pool.clone(), host.clone()));
+        let held: BTreeSet<(PoolName, HostKey)> = held.chain(refused).collect();
+        let trials = cores().flat_map(|core| core.publish().pools()).filter_map(|(name, pool)| {
+            // What another replica holds at the edge that is to try it, or that edge itself, waits for a person.
+            let waits = |(host, _): (&HostKey, &_)| held.contains(&(name.clone(), host.clone()));
+            let trial = pool.canary().trial().filter(|trial| !trial.hosts.iter().any(waits));
+            trial.and_then(|_| pool.canary().state())
+        });
+        let trials = trials.map(|state| format!("an edge tries something: {state:?}"));
+        let paused = paused.chain(ramps).chain(trials);
         paused.chain(agents).chain(edges).chain(replicas).next()
     }
 

@@ -4,10 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use roadstead_controller::core::message::{EdgeId, Input, Output, StreamId};
 use roadstead_controller::core::{Core, Start};
+use roadstead_controller::guard::decide::Decision;
+use roadstead_controller::guard::kept::Keep;
 use roadstead_controller::held::Held;
 use roadstead_controller::observe::metrics::Metrics;
 use roadstead_controller::policy::{AcceptedPolicy, follow};
 use roadstead_controller::store::queue::Request;
+use roadstead_controller::store::{Beat, News, TakeOverAnswer};
 use roadstead_controller::world::Limits;
 use roadstead_proto::digest::Digest;
 use roadstead_proto::wire;
@@ -18,9 +21,9 @@ use wire::controller_message::Message as ToAgent;
 
 use crate::agenda::{Event, Ms, Node};
 use crate::broken::Broken;
-use crate::database::Fence;
 use crate::network::{End, LinkId, Parcel};
-use crate::simulation::{STARTED_MS, Simulation};
+use crate::peers::row;
+use crate::simulation::Simulation;
 use crate::words;
 use crate::writer::{Ask, Stage, Writer, news_of, taken_over};
 
@@ -35,8 +38,15 @@ pub struct Replica {
     inbox: Vec<Input>,
     turn_planned: bool,
     writer: Writer,
-    /// Ingresses of its world, as of the last turn.
+    /// Ingresses of its world, as of the last turn, and the epochs of their clusters.
     ingresses: BTreeMap<(ClusterId, ObjectKey), Digest>,
+    epochs: BTreeMap<ClusterId, u64>,
+    /// On its way to the database, and the answer on its way back.
+    beat: Option<Beat>,
+    news: Option<News>,
+    /// Links on which it reports to other controllers, by their index.
+    reports: BTreeMap<usize, LinkId>,
+    peers: BTreeSet<usize>,
 }
 
 impl Replica {
@@ -50,6 +60,26 @@ impl Replica {
 
     pub fn life(&self) -> u32 {
         self.life
+    }
+
+    pub fn core_mut(&mut self) -> Option<&mut Core> {
+        self.core.as_mut()
+    }
+
+    pub fn beat_mut(&mut self) -> &mut Option<Beat> {
+        &mut self.beat
+    }
+
+    pub fn news_mut(&mut self) -> &mut Option<News> {
+        &mut self.news
+    }
+
+    pub fn reports_mut(&mut self) -> &mut BTreeMap<usize, LinkId> {
+        &mut self.reports
+    }
+
+    pub fn peers_mut(&mut self) -> &mut BTreeSet<usize> {
+        &mut self.peers
     }
 
     pub fn writer(&self) -> &Writer {
@@ -67,19 +97,24 @@ impl Simulation {
             return self.plan(LOAD_AGAIN, Event::Start(Node::Replica(index)));
         }
         self.note(format_args!("controller {index} starts"));
-        let (core, outputs) = Core::start(Start {
-            now_ms: STARTED_MS + self.now,
+        let now_ms = self.unix_ms();
+        let start = Start {
+            now_ms,
+            replica: row(index, self.replicas[index].life + 1),
             policy: self.accepted_policy(),
             policy_problem: None,
-            loaded: self.database.load(),
+            loaded: self.database.model.load(),
             limits: Limits::default(),
             metrics: Metrics::default(),
-        });
+        };
+        let (core, outputs) = match self.options.broken {
+            Some(Broken::Guard) => Core::start(start),
+            _ => Core::start_guarded(start, self.database.model.load_kept(now_ms)),
+        };
         let replica = &mut self.replicas[index];
         let life = replica.life + 1;
         *replica = Replica { life, core: Some(core), ..Replica::default() };
         replica.ingresses = ingresses(replica.core.as_ref());
-        self.orphans.loaded();
         self.replica_does(index, outputs);
         self.plan(TICK_EVERY, Event::Tick { replica: index, life });
     }
@@ -108,7 +143,7 @@ impl Simulation {
                 let edge = EdgeId { pool: self.edges[edge].pool.clone(), edge: self.edges[edge].name.clone() };
                 self.replica_input(index, Input::EdgeOpened { stream, edge });
             }
-            Node::Replica(_) => {}
+            Node::Replica(peer) => self.replica_input(index, Input::PeerOpened { stream, replica: format!("r{peer}") }),
         }
     }
 
@@ -120,10 +155,9 @@ impl Simulation {
                 if let Some(what) = words::from_agent(&message) {
                     self.note(format_args!("controller {index} ← link {} {what}", link.0));
                 }
-                match &message.message {
-                    Some(FromAgent::Delta(delta)) => self.acks.heard(link, delta),
-                    Some(FromAgent::SyncComplete(complete)) => self.syncs.completed(link, complete.kind),
-                    _ => {}
+                if let Some(FromAgent::Delta(delta)) = &message.message {
+                    self.note_causes(link, delta);
+                    self.acks.heard(link, delta);
                 }
                 self.replica_input(index, Input::Agent { stream, message });
             }
@@ -133,7 +167,14 @@ impl Simulation {
                 }
                 self.replica_input(index, Input::Edge { stream, message });
             }
-            Parcel::ToAgent(_) | Parcel::ToEdge(_) | Parcel::Over => {}
+            Parcel::FromPeer(message) => {
+                if let Some(what) = words::from_peer(&message) {
+                    self.note(format_args!("controller {index} ← link {} {what}", link.0));
+                    self.active_at = self.now;
+                }
+                self.replica_input(index, Input::Peer { stream, message });
+            }
+            Parcel::ToAgent(_) | Parcel::ToEdge(_) | Parcel::ToPeer(_) | Parcel::Over => {}
         }
     }
 
@@ -143,7 +184,8 @@ impl Simulation {
         self.replica_input(
             index,
             match client {
-                Node::Agent(_) | Node::Replica(_) => Input::AgentClosed { stream },
+                Node::Agent(_) => Input::AgentClosed { stream },
+                Node::Replica(_) => Input::PeerClosed { stream },
                 Node::Edge(_) => Input::EdgeClosed { stream },
             },
         );
@@ -164,16 +206,30 @@ impl Simulation {
         }
     }
 
+    /// A person decides something at this controller.
+    pub fn decide(&mut self, index: usize, decision: Decision) {
+        if let Some(core) = self.replicas[index].core_mut()
+            && let Err(refused) = core.decide(decision)
+        {
+            self.note(format_args!("controller {index} refuses: {refused}"));
+        }
+        self.replica_input(index, Input::Tick);
+    }
+
     /// Everything that waits, as one turn.
     pub fn turn(&mut self, index: usize, life: u32) {
+        let now_ms = self.unix_ms();
         let replica = &mut self.replicas[index];
         let Some(core) = replica.core.as_mut().filter(|_| replica.life == life) else { return };
         replica.turn_planned = false;
-        let outputs = core.handle(STARTED_MS + self.now, std::mem::take(&mut replica.inbox));
+        let outputs = core.handle(now_ms, std::mem::take(&mut replica.inbox));
         let is_quiet = outputs.iter().all(|output| match output {
             Output::Agent { message, .. } => words::to_agent(message).is_none(),
             Output::Edge { message, .. } => words::to_edge(message).is_none(),
-            Output::Close { .. } | Output::Store(_) => false,
+            Output::Report { message, .. } => words::from_peer(message).is_none(),
+            Output::Peer { message, .. } => words::to_peer(message).is_none(),
+            Output::Beat(_) | Output::Store(Request::TakeOver { .. }) => true,
+            Output::Close { .. } | Output::Store(_) | Output::Peers(_) => false,
         });
         if !is_quiet {
             self.active_at = self.now;
@@ -189,7 +245,9 @@ impl Simulation {
         if self.replicas[index].life != life {
             return;
         }
-        self.active_at = self.now;
+        if !self.replicas[index].writer.is_asking_again() {
+            self.active_at = self.now;
+        }
         match self.replicas[index].writer.stage() {
             Stage::Nothing => {}
             Stage::Hears(events) => {
@@ -211,14 +269,35 @@ impl Simulation {
     fn lands(&mut self, index: usize, ask: Ask) {
         let events = match &ask {
             Ask::Commit(batch) => {
-                let committed = self.database.commit(batch, self.fence());
-                self.note(format_args!("the database commits {}", describe(batch)));
+                let committed = self.database.model.commit(batch, self.unix_ms()).unwrap_or_default();
+                self.note(format_args!(
+                    "the database commits {} of controller {index}, token {}, fenced: {:?}",
+                    describe(batch),
+                    batch.token,
+                    committed.lost
+                ));
                 self.check_committed(&committed);
-                news_of(batch, &committed.fenced)
+                news_of(batch, &committed.lost)
+            }
+            Ask::Release(cluster, epoch) => {
+                self.database.model.release(cluster, *epoch, self.unix_ms());
+                self.note(format_args!("the database takes {cluster} back from controller {index}"));
+                Vec::new()
             }
             Ask::TakeOver(asked) => {
-                let answer = self.database.take_over(&asked.request);
-                self.note(format_args!("the database gives {} to controller {index}", asked.request.cluster));
+                let answer = self.database.model.take_over(&asked.request, self.unix_ms());
+                let cluster = &asked.request.cluster;
+                let what = match &answer {
+                    TakeOverAnswer::Granted { stored, .. } => {
+                        let lineage = &stored.row.lineage;
+                        format!("gives epoch {} of {cluster} to controller {index}", lineage.position.epoch)
+                    }
+                    TakeOverAnswer::Held { replica } => {
+                        format!("leaves {cluster} to {replica}, not controller {index}")
+                    }
+                    TakeOverAnswer::OtherUid { .. } => format!("refuses {cluster} to controller {index}"),
+                };
+                self.note(format_args!("the database {what}"));
                 vec![taken_over(asked, answer)]
             }
         };
@@ -232,10 +311,6 @@ impl Simulation {
         }
         let (delay, life) = (self.dice.between(1, 10), self.replicas[index].life);
         self.plan(delay, Event::Store { replica: index, life });
-    }
-
-    pub fn fence(&self) -> Fence {
-        if self.options.broken == Some(Broken::Fencing) { Fence::Off } else { Fence::On }
     }
 
     pub fn replica_input(&mut self, index: usize, input: Input) {
@@ -257,10 +332,20 @@ impl Simulation {
             match output {
                 Output::Agent { stream, message } => self.says_to_agent(LinkId(stream.0), message),
                 Output::Edge { stream, message } => self.send(LinkId(stream.0), End::Client, Parcel::ToEdge(message)),
+                Output::Peer { stream, message } => self.send(LinkId(stream.0), End::Client, Parcel::ToPeer(message)),
+                Output::Report { stream, message } => {
+                    self.send(LinkId(stream.0), End::Replica, Parcel::FromPeer(message));
+                }
+                Output::Peers(rows) => self.found_peers(index, &rows),
+                Output::Beat(beat) => self.beat_begins(index, *beat),
                 Output::Close { stream, why } => {
                     self.note(format_args!("controller {index} ends link {}: {why}", stream.0));
                     self.acks.closed(LinkId(stream.0));
-                    self.hang_up(LinkId(stream.0), End::Replica);
+                    let is_own = self.network.node(LinkId(stream.0), End::Client) == Some(Node::Replica(index));
+                    if is_own {
+                        self.report_over(index, LinkId(stream.0));
+                    }
+                    self.hang_up(LinkId(stream.0), if is_own { End::Client } else { End::Replica });
                 }
                 Output::Store(request) => self.ask_store(index, request),
             }
@@ -269,14 +354,15 @@ impl Simulation {
     }
 
     fn says_to_agent(&mut self, link: LinkId, message: wire::ControllerMessage) {
-        if let Some(ToAgent::Ack(ack)) = &message.message {
-            let missing = self.acks.acknowledged(link, ack.seq, &self.database);
-            if let Some(missing) = missing.into_iter().next() {
-                self.fail("acknowledged is stored", missing);
+        match &message.message {
+            Some(ToAgent::Welcome(welcome)) => self.acks.welcomed(link, welcome.epoch),
+            Some(ToAgent::Ack(ack)) => {
+                let missing = self.acks.acknowledged(link, ack.seq, &self.database.model);
+                if let Some(missing) = missing.into_iter().next() {
+                    self.fail("acknowledged is stored", missing);
+                }
             }
-        }
-        if let (Some(ToAgent::Welcome(_)), Some(cluster)) = (&message.message, self.acks.cluster(link)) {
-            self.syncs.welcomed(cluster, link, self.now);
+            _ => {}
         }
         self.send(link, End::Client, Parcel::ToAgent(message));
     }
@@ -305,8 +391,13 @@ impl Simulation {
     fn check_removals(&mut self, index: usize) {
         let now = ingresses(self.replicas[index].core.as_ref());
         let before = std::mem::replace(&mut self.replicas[index].ingresses, now);
-        let now = &self.replicas[index].ingresses;
-        let gone = before.into_iter().filter(|(key, _)| !now.contains_key(key));
+        let epochs = epochs(self.replicas[index].core.as_ref());
+        let before_epochs = std::mem::replace(&mut self.replicas[index].epochs, epochs);
+        let replica = &self.replicas[index];
+        // A new epoch begins with what is stored; what it lost of the last one its agent reports again.
+        let is_same = |cluster: &ClusterId| before_epochs.get(cluster) == replica.epochs.get(cluster);
+        let now = &replica.ingresses;
+        let gone = before.into_iter().filter(|(key, _)| !now.contains_key(key) && is_same(&key.0));
         let wrong = gone.into_iter().find(|((id, key), digest)| {
             let cluster = self.clusters.iter().find(|cluster| cluster.id == *id);
             !cluster.is_some_and(|cluster| cluster.may_have_ended(key, *digest))
@@ -342,9 +433,25 @@ fn ingresses(core: Option<&Core>) -> BTreeMap<(ClusterId, ObjectKey), Digest> {
     clusters.into_iter().flat_map(of).collect()
 }
 
+fn epochs(core: Option<&Core>) -> BTreeMap<ClusterId, u64> {
+    let positions = core.into_iter().flat_map(|core| core.world().positions());
+    positions.map(|(cluster, position)| (cluster.clone(), position.epoch)).collect()
+}
+
+fn keep_words(keep: &Keep) -> String {
+    match keep {
+        Keep::Hold { hold, .. } => format!("{} {:?} of {}: {:?}", hold.id, hold.state, hold.owner, hold.hosts.keys()),
+        Keep::Override(it) => it.id.clone(),
+        Keep::Lift(id) => format!("-{id}"),
+        Keep::Backend(id, encoded) => format!("{id} {}", if encoded.is_some() { "kept" } else { "gone" }),
+    }
+}
+
 fn describe(batch: &roadstead_controller::store::Batch) -> String {
     let parts = batch.clusters.iter().map(|(cluster, part)| {
         format!("{cluster}:{}.{} +{} -{}", part.epoch, part.durable_seq, part.upserts.len(), part.removals.len())
     });
-    format!("[{}] and {} host versions", parts.collect::<Vec<_>>().join(" "), batch.revisions.len())
+    let keeps: Vec<String> = batch.keeps.values().map(keep_words).collect();
+    let parts = parts.collect::<Vec<_>>().join(" ");
+    format!("[{parts}], {} host versions, keeps [{}]", batch.revisions.len(), keeps.join(" "))
 }

@@ -3,9 +3,9 @@
 //! A seed → random steps, each followed by some virtual time; then everything heals and must come to rest; then what
 //! everybody holds is compared with the truth. Invariants are looked at all the time; the first violation ends it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use roadstead_routing::id::PoolName;
+use roadstead_routing::id::{ClusterId, ObjectKey, PoolName};
 use roadstead_routing::policy::Policy;
 
 use crate::acks::Acks;
@@ -16,7 +16,6 @@ use crate::cluster::Cluster;
 use crate::database::Database;
 use crate::dice::Dice;
 use crate::edge::EdgeNode;
-use crate::known::{Known, Syncs};
 use crate::network::{End, LinkId, Network, Parcel};
 use crate::objects::POOLS;
 use crate::orphans::Orphans;
@@ -30,6 +29,8 @@ pub const QUIET_WITHIN: Ms = 240_000;
 /// Nothing but heartbeats for this long is rest: longer than any pause between two attempts.
 const QUIET_FOR: Ms = 6_500;
 
+/// Approving may show what could not be seen before; but not often.
+const APPROVALS_MAX: usize = 4;
 /// The expensive invariants are looked at every so many steps.
 const CHECK_EVERY: u32 = 8;
 
@@ -41,14 +42,13 @@ pub struct Options {
     pub steps: u32,
     pub keep: Keep,
     pub broken: Option<Broken>,
-    /// Controllers. More than one needs a way for them to hear of each other.
+    /// Controllers. 0: one to three, by the seed.
     pub replicas: usize,
-    pub known: Known,
 }
 
 impl Options {
     pub fn new(seed: u64) -> Self {
-        Self { seed, steps: 100, keep: Keep::Last, broken: None, replicas: 1, known: Known::Avoided }
+        Self { seed, steps: 100, keep: Keep::Last, broken: None, replicas: 0 }
     }
 }
 
@@ -91,11 +91,16 @@ pub struct Simulation {
     pub orphans: Orphans,
     pub policy: Policy,
     pub acks: Acks,
-    pub syncs: Syncs,
+    /// Ingresses that were last reported gone because a list lacked them, and when.
+    pub inferred: BTreeMap<(ClusterId, ObjectKey), Ms>,
+    /// Clusters of which somebody saw a class being deleted: all its Ingresses may go with it.
+    pub classless: BTreeSet<ClusterId>,
+    /// Clusters whose life a person changed: what leaves a table may be meant.
+    pub moved: BTreeSet<ClusterId>,
     pub paused: BTreeMap<Node, Ms>,
     /// When something other than heartbeats happened last.
     pub active_at: Ms,
-    /// A person has dealt with withheld prunes: from now on none is right.
+    /// A person approves whatever is held.
     pub approved: bool,
     pub faults: BTreeMap<&'static str, u64>,
     pub violation: Option<Violation>,
@@ -105,6 +110,7 @@ impl Simulation {
     /// `policy` is [`crate::objects::POLICY`], parsed.
     pub fn new(options: Options, policy: Policy) -> Self {
         let mut dice = Dice::new(options.seed);
+        let replicas = if options.replicas == 0 { dice.between(1, 3) as usize } else { options.replicas };
         let clusters: Vec<Cluster> = (0..dice.between(2, 3)).map(|index| Cluster::new(&format!("c{index}"))).collect();
         let mut agents: Vec<AgentNode> = (0..clusters.len()).map(|index| AgentNode::new(index, "a")).collect();
         if dice.percent(25) {
@@ -120,16 +126,18 @@ impl Simulation {
             trace: Trace::new(options.keep),
             network: Network::default(),
             agents,
-            replicas: (0..options.replicas).map(|_| Replica::default()).collect(),
+            replicas: (0..replicas).map(|_| Replica::default()).collect(),
             edges,
-            database: Database::new(u128::from(options.seed) + 1),
+            database: Database::new(u128::from(options.seed) + 1, options.broken != Some(Broken::Fencing)),
             database_away: false,
             database_slow: false,
             backups: Vec::new(),
             orphans: Orphans::default(),
             policy,
             acks: Acks::default(),
-            syncs: Syncs::default(),
+            inferred: BTreeMap::new(),
+            classless: BTreeSet::new(),
+            moved: BTreeSet::new(),
             paused: BTreeMap::new(),
             active_at: 0,
             approved: false,
@@ -167,17 +175,22 @@ impl Simulation {
         }
     }
 
-    /// Heals everything, waits for rest, compares; then the same once more after a person has dealt with what a person
-    /// must deal with.
+    /// Heals everything, waits for rest, lets a person approve what is held, compares.
     fn finish(&mut self) {
         self.heal();
         if !self.rest() {
             return;
         }
-        self.compare();
-        if self.approve_withheld() && self.rest() {
-            self.compare();
+        self.approved = true;
+        for _ in 0..APPROVALS_MAX {
+            if !self.approve_holds() {
+                return self.compare();
+            }
+            if !self.rest() {
+                return;
+            }
         }
+        self.fail("decisions take effect", format!("after {APPROVALS_MAX} approvals something is still held"));
     }
 
     /// Lets time pass until nothing happens any more. Returns whether that came to be without a violation.
@@ -212,6 +225,11 @@ impl Simulation {
 
     pub fn plan(&mut self, after: Ms, event: Event) {
         self.agenda.plan(self.now + after, event);
+    }
+
+    /// As controllers and the database count.
+    pub fn unix_ms(&self) -> u64 {
+        STARTED_MS + self.now
     }
 
     pub fn note(&mut self, what: std::fmt::Arguments<'_>) {
@@ -276,13 +294,16 @@ impl Simulation {
             Event::AgentPoll { agent, .. }
             | Event::AgentDial { agent, .. }
             | Event::Watch { agent, .. }
+            | Event::Bookmark { agent, .. }
             | Event::StatusWritten { agent, .. } => Some(Node::Agent(*agent)),
-            Event::Turn { replica, .. } | Event::Tick { replica, .. } | Event::PolicyKnown { replica, .. } => {
-                Some(Node::Replica(*replica))
-            }
+            Event::Turn { replica, .. }
+            | Event::Tick { replica, .. }
+            | Event::PolicyKnown { replica, .. }
+            | Event::News { replica, .. }
+            | Event::PeerDial { replica, .. } => Some(Node::Replica(*replica)),
             // The network and the database do not pause with a process.
             Event::Opened(link) => self.network.link(*link).map(|link| Node::Replica(link.replica)),
-            Event::Store { .. } | Event::Orphan(_) | Event::Start(_) => None,
+            Event::Store { .. } | Event::Beat { .. } | Event::Orphan(_) | Event::Start(_) => None,
             Event::EdgeWake { edge, .. } => Some(Node::Edge(*edge)),
         }
     }
@@ -298,11 +319,15 @@ impl Simulation {
             Event::AgentPoll { agent, life } => self.agent_poll(agent, life),
             Event::AgentDial { agent, life } => self.agent_dial(agent, life),
             Event::Watch { agent, life, kind } => self.watch(agent, life, kind),
+            Event::Bookmark { agent, life, kind } => self.bookmark(agent, life, kind),
             Event::StatusWritten { agent, life, write } => self.status_written(agent, life, &write),
             Event::Turn { replica, life } => self.turn(replica, life),
             Event::Tick { replica, life } => self.tick(replica, life),
             Event::Store { replica, life } => self.store(replica, life),
             Event::PolicyKnown { replica, life } => self.policy_known(replica, life),
+            Event::Beat { replica, life } => self.beat_lands(replica, life),
+            Event::News { replica, life } => self.news_arrives(replica, life),
+            Event::PeerDial { replica, life, to } => self.peer_dial(replica, life, to),
             Event::Orphan(number) => self.orphan(number),
             Event::EdgeWake { edge, life } => self.edge_wake(edge, life),
         }
@@ -313,11 +338,12 @@ impl Simulation {
             return self.plan(200, Event::Deliver { link, to });
         }
         let Some(client) = self.network.node(link, End::Client) else { return };
-        let Some(parcel) = self.network.take(link, to) else { return };
+        let Some((due, parcel)) = self.network.take(link, to) else { return };
         match (client, to, parcel) {
             (_, _, Parcel::Over) => self.broken(link, to),
             (Node::Agent(agent), End::Client, Parcel::ToAgent(message)) => self.agent_hears(agent, link, message),
-            (Node::Edge(edge), End::Client, Parcel::ToEdge(message)) => self.edge_hears(edge, link, message),
+            (Node::Edge(edge), End::Client, Parcel::ToEdge(message)) => self.edge_hears(edge, link, due, message),
+            (Node::Replica(peer), End::Client, Parcel::ToPeer(message)) => self.report_hears(peer, link, message),
             (_, End::Replica, parcel) => self.replica_hears(link, parcel),
             (..) => self.fail("simulation", "a parcel went astray".to_owned()),
         }
@@ -339,7 +365,7 @@ impl Simulation {
         match client {
             Node::Agent(agent) => self.agent_connected(agent),
             Node::Edge(edge) => self.edge_connected(edge, link, hello),
-            Node::Replica(_) => {}
+            Node::Replica(peer) => self.report_connected(peer, link, replica),
         }
     }
 
@@ -357,6 +383,7 @@ impl Simulation {
         match (node, client) {
             (Node::Agent(agent), _) => self.agent_lost(agent, link),
             (Node::Edge(edge), _) => self.edge_lost(edge, link),
+            (Node::Replica(peer), _) if end == End::Client => self.report_lost(peer, link),
             (Node::Replica(replica), Some(client)) => self.replica_lost(replica, link, client),
             (Node::Replica(_), None) => {}
         }

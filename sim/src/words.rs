@@ -33,10 +33,14 @@ pub fn to_agent(message: &wire::ControllerMessage) -> Option<String> {
 
 pub fn from_edge(message: &wire::EdgeMessage) -> Option<String> {
     Some(match message.message.as_ref()? {
-        FromEdge::Heartbeat(_) => return None,
+        FromEdge::Heartbeat(_) | FromEdge::Health(_) => return None,
         FromEdge::Hello(hello) => format!("Hello at {}", positions(hello.positions.as_ref())),
         FromEdge::HeldContents(_) => "HeldContents".to_owned(),
-        FromEdge::Result(result) => format!("Result {} ({} refused)", result.nonce, result.refusals.len()),
+        FromEdge::Result(result) if result.refusals.is_empty() => format!("Result {}", result.nonce),
+        FromEdge::Result(result) => {
+            let refusals = result.refusals.iter().map(|it| format!("{}: {}", it.key, it.reason));
+            format!("Result {}, refused {}", result.nonce, refusals.collect::<Vec<_>>().join("; "))
+        }
     })
 }
 
@@ -52,6 +56,38 @@ pub fn to_edge(message: &wire::ConfigMessage) -> Option<String> {
     })
 }
 
+/// Reports about edges are no events.
+pub fn from_peer(message: &wire::PeerMessage) -> Option<String> {
+    use wire::peer_message::Message;
+    match message.message.as_ref()? {
+        Message::Heartbeat(_) | Message::State(_) => None,
+        Message::Hello(hello) => Some(format!("Hello of {}", hello.replica)),
+        Message::Cluster(says) => {
+            let said = says.message.as_ref()?;
+            let about = match said.message.as_ref()? {
+                FromAgent::Hello(hello) => format!("Hello in epoch {}", hello.epoch),
+                FromAgent::Delta(delta) => {
+                    let peer = delta.peer.clone().unwrap_or_default();
+                    let (at, since) = (peer.position.unwrap_or_default(), peer.since.unwrap_or_default());
+                    let settled = if peer.settled { " settled" } else { "" };
+                    let step = format!("{}.{} → {}.{}{settled}", since.epoch, since.seq, at.epoch, at.seq);
+                    format!("Delta {step}: {}", delta_words(delta))
+                }
+                _ => from_agent(said)?,
+            };
+            Some(format!("{}: {about}", says.cluster))
+        }
+    }
+}
+
+pub fn to_peer(message: &wire::PeerAnswer) -> Option<String> {
+    use wire::peer_answer::Message;
+    match message.message.as_ref()? {
+        Message::Heartbeat(_) => None,
+        Message::Cluster(hears) => Some(format!("{}: {}", hears.cluster, to_agent(hears.message.as_ref()?)?)),
+    }
+}
+
 pub fn observation(observation: &Observation) -> String {
     match observation {
         Observation::ListStarted => "list begin".to_owned(),
@@ -61,6 +97,7 @@ pub fn observation(observation: &Observation) -> String {
         }
         Observation::Unreadable(_) => "something unreadable".to_owned(),
         Observation::Deleted(key) => format!("{} deleted", key.name),
+        Observation::Bookmark => "a bookmark".to_owned(),
         Observation::Listed => "list end".to_owned(),
         Observation::Failed(failure) => format!("fail: {}", failure.message),
     }
@@ -91,6 +128,7 @@ fn upsert(upsert: &wire::ResourceUpsert) -> String {
             let endpoints: Vec<String> = backend.endpoints.iter().map(last).collect();
             format!("{}/{}={}", id.cluster, id.service, endpoints.join(","))
         }
+        Some(wire::resource_upsert::Resource::Secret(secret)) => format!("{secret:?}"),
         None => "nothing".to_owned(),
     }
 }

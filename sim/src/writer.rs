@@ -9,13 +9,14 @@ use std::collections::{BTreeSet, VecDeque};
 
 use roadstead_controller::store::queue::{Pending, Request};
 use roadstead_controller::store::writer::Event;
-use roadstead_controller::store::{Batch, StoreError, TakeOver, TakeOverAnswer};
+use roadstead_controller::store::{Batch, TakeOver, TakeOverAnswer};
 use roadstead_routing::id::{ClusterId, Position};
 
 #[derive(Default)]
 pub struct Writer {
     pending: Pending,
     batches: VecDeque<Batch>,
+    releases: VecDeque<(ClusterId, u64)>,
     take_overs: VecDeque<Asked>,
     doing: Doing,
     is_away: bool,
@@ -41,6 +42,7 @@ enum Doing {
 #[derive(Clone)]
 pub enum Ask {
     Commit(Batch),
+    Release(ClusterId, u64),
     TakeOver(Asked),
 }
 
@@ -67,12 +69,15 @@ impl Writer {
         if !matches!(self.doing, Doing::Nothing) {
             return false;
         }
-        if self.batches.is_empty() && self.take_overs.is_empty() {
+        if self.batches.is_empty() && self.releases.is_empty() && self.take_overs.is_empty() {
             let mut pending = std::mem::take(&mut self.pending);
             self.batches = pending.batches();
+            self.releases = pending.releases.drain(..).collect();
             self.take_overs = pending.take_overs.drain(..).map(asked).collect();
         }
-        let next = self.batches.pop_front().map(Ask::Commit).or_else(|| self.take_overs.pop_front().map(Ask::TakeOver));
+        let release = |it: &mut VecDeque<_>| it.pop_front().map(|(cluster, epoch)| Ask::Release(cluster, epoch));
+        let next = self.batches.pop_front().map(Ask::Commit).or_else(|| release(&mut self.releases));
+        let next = next.or_else(|| self.take_overs.pop_front().map(Ask::TakeOver));
         let Some(ask) = next else { return false };
         self.doing = Doing::Asking(ask);
         true
@@ -82,7 +87,17 @@ impl Writer {
     pub fn committing(&self) -> Option<&Batch> {
         match &self.doing {
             Doing::Asking(Ask::Commit(batch)) => Some(batch),
-            Doing::Asking(Ask::TakeOver(_)) | Doing::Answered(_) | Doing::Nothing => None,
+            Doing::Asking(Ask::TakeOver(_) | Ask::Release(..)) | Doing::Answered(_) | Doing::Nothing => None,
+        }
+    }
+
+    /// A standby agent's cluster is asked for, or still held elsewhere: that goes on for as long as it stands by.
+    pub fn is_asking_again(&self) -> bool {
+        let is_held = |event: &Event| matches!(event, Event::TakenOver { answer: Ok(TakeOverAnswer::Held { .. }), .. });
+        match &self.doing {
+            Doing::Asking(Ask::TakeOver(_)) => true,
+            Doing::Answered(events) => events.iter().all(is_held),
+            Doing::Asking(_) | Doing::Nothing => false,
         }
     }
 
@@ -123,10 +138,10 @@ pub fn news_of(batch: &Batch, lost: &BTreeSet<ClusterId>) -> Vec<Event> {
     news.collect()
 }
 
-pub fn taken_over(asked: &Asked, answer: Result<TakeOverAnswer, StoreError>) -> Event {
-    Event::TakenOver { ticket: asked.ticket, cluster: asked.request.cluster.clone(), answer }
+pub fn taken_over(asked: &Asked, answer: TakeOverAnswer) -> Event {
+    Event::TakenOver { ticket: asked.ticket, answer: Ok(answer) }
 }
 
-fn asked((ticket, cluster, uid): (u64, ClusterId, String)) -> Asked {
-    Asked { ticket, request: TakeOver { cluster, uid, fresh_key: [7; 32] } }
+fn asked((ticket, request): (u64, TakeOver)) -> Asked {
+    Asked { ticket, request: TakeOver { fresh_key: [7; 32], ..request } }
 }

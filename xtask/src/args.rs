@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::{codegen, run, test};
+use crate::{codegen, fuzz, run, test};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Build, try, test and measure Roadstead")]
@@ -31,6 +31,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Feed random input to everything that reads what tenants or the network write: `fuzz --seconds 60`.
+    Fuzz(fuzz::Options),
     /// Rewrite generated files: protobuf code and the offline data of the SQL queries.
     Codegen,
 }
@@ -41,6 +43,7 @@ pub fn dispatch() -> anyhow::Result<()> {
         Command::Test(options) => test::run(&options),
         Command::Bench { args } => run::bench(&args),
         Command::Simulate { args } => run::simulate(&args),
+        Command::Fuzz(options) => fuzz::fuzz(&options),
         Command::Codegen => codegen::rewrite(),
     }
 }

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 mod args;
 mod codegen;
+mod fuzz;
 mod postgres;
 mod run;
 mod setup;

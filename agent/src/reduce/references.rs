@@ -1,26 +1,30 @@
-//! Who refers to what: which Ingresses are ours, which Services those name, which EndpointSlices those have.
+//! Who refers to what: which Ingresses are ours, which Services and Secrets those name, which EndpointSlices those have.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use roadstead_routing::class;
 use roadstead_routing::id::{Kind, ObjectKey, ObjectName};
 use roadstead_routing::object::{EndpointSlice, Ingress, IngressClass, Object};
 use roadstead_routing::policy::CONTROLLER_NAME;
 
+/// Annotations that name a Secret with users: `NAME`, or `NAMESPACE/NAME` of the Ingress's own namespace.
+const USERS: [&str; 2] = ["nginx.ingress.kubernetes.io/auth-secret", "roadstead.dev/auth-secret"];
+
 /// Kept up to date one object at a time; each answer is a look-up.
 #[derive(Default)]
 pub(super) struct References {
     /// Class names that the policy lists.
     named: BTreeSet<String>,
-    /// Our Ingresses, and the Services each names.
-    managed: BTreeMap<ObjectName, BTreeSet<ObjectName>>,
-    /// How many of our Ingresses name each Service. Never zero.
-    referrers: BTreeMap<ObjectName, usize>,
+    /// Our Ingresses, and the Services and Secrets each names.
+    managed: BTreeMap<ObjectName, BTreeSet<ObjectKey>>,
+    /// Services that are wanted whatever the Ingresses say.
+    wanted: BTreeSet<ObjectKey>,
+    /// How many of our Ingresses name each Service and Secret. Never zero.
+    referrers: BTreeMap<ObjectKey, usize>,
     /// The EndpointSlices of each Service, referred to or not.
-    slices: BTreeMap<ObjectName, BTreeSet<ObjectName>>,
+    slices: BTreeMap<ObjectKey, BTreeSet<ObjectName>>,
     /// The Service of each EndpointSlice.
-    service_of_slice: BTreeMap<ObjectName, ObjectName>,
+    service_of_slice: BTreeMap<ObjectName, ObjectKey>,
 }
 
 impl References {
@@ -32,6 +36,13 @@ impl References {
         changed
     }
 
+    /// Takes names of Services. Returns the keys of Services and EndpointSlices about which this decides anew.
+    pub(super) fn set_wanted(&mut self, wanted: BTreeSet<ObjectName>) -> BTreeSet<ObjectKey> {
+        let wanted = wanted.into_iter().map(|name| ObjectKey { kind: Kind::Service, name }).collect();
+        let before = std::mem::replace(&mut self.wanted, wanted);
+        before.symmetric_difference(&self.wanted).flat_map(|service| self.keys_behind(service)).collect()
+    }
+
     pub(super) fn ours(&self, class: &IngressClass) -> bool {
         &*class.controller == CONTROLLER_NAME || self.named.contains(&*class.name)
     }
@@ -40,16 +51,18 @@ impl References {
         self.managed.contains_key(ingress)
     }
 
-    pub(super) fn refers_to(&self, service: &ObjectName) -> bool {
-        self.referrers.contains_key(service)
+    /// Of a Service or Secret.
+    pub(super) fn refers_to(&self, key: &ObjectKey) -> bool {
+        self.referrers.contains_key(key) || self.wanted.contains(key)
     }
 
-    pub(super) fn service_of(slice: &EndpointSlice) -> ObjectName {
-        ObjectName { namespace: slice.name.namespace.clone(), name: slice.service.clone() }
+    pub(super) fn service_of(slice: &EndpointSlice) -> ObjectKey {
+        let name = ObjectName { namespace: slice.name.namespace.clone(), name: slice.service.clone() };
+        ObjectKey { kind: Kind::Service, name }
     }
 
-    /// Decides anew about one Ingress (`None`: it is gone). Returns the keys of Services and EndpointSlices that it
-    /// refers to or referred to.
+    /// Decides anew about one Ingress (`None`: it is gone). Returns the keys of Services, their EndpointSlices and
+    /// Secrets that it refers to or referred to.
     pub(super) fn replace_ingress<'a>(
         &mut self,
         name: &ObjectName,
@@ -59,21 +72,21 @@ impl References {
         let before = self.managed.remove(name).unwrap_or_default();
         let ours =
             ingress.filter(|ingress| class::managed(ingress, class, |class| self.named.contains(class)).is_some());
-        let after = ours.map(services_of);
-        for service in after.iter().flatten() {
-            *self.referrers.entry(service.clone()).or_insert(0) += 1;
+        let after = ours.map(needs_of);
+        for key in after.iter().flatten() {
+            *self.referrers.entry(key.clone()).or_insert(0) += 1;
         }
-        for service in &before {
-            self.release(service);
+        for key in &before {
+            self.release(key);
         }
-        let changed: BTreeSet<ObjectName> = match &after {
+        let changed: BTreeSet<ObjectKey> = match &after {
             Some(after) => before.symmetric_difference(after).cloned().collect(),
             None => before,
         };
         if let Some(after) = after {
             self.managed.insert(name.clone(), after);
         }
-        changed.iter().flat_map(|service| self.keys_behind(service)).collect()
+        changed.iter().flat_map(|key| self.keys_behind(key)).collect()
     }
 
     /// Records which Service an EndpointSlice belongs to. Other kinds are ignored.
@@ -105,27 +118,34 @@ impl References {
         }
     }
 
-    fn release(&mut self, service: &ObjectName) {
-        if let Some(count) = self.referrers.get_mut(service) {
+    fn release(&mut self, key: &ObjectKey) {
+        if let Some(count) = self.referrers.get_mut(key) {
             *count -= 1;
             if *count == 0 {
-                self.referrers.remove(service);
+                self.referrers.remove(key);
             }
         }
     }
 
-    /// The Service and its EndpointSlices.
-    fn keys_behind(&self, service: &ObjectName) -> Vec<ObjectKey> {
-        let slices = self.slices.get(service).into_iter().flatten();
+    /// The object itself and, of a Service, its EndpointSlices.
+    fn keys_behind(&self, key: &ObjectKey) -> Vec<ObjectKey> {
+        let slices = self.slices.get(key).into_iter().flatten();
         let slices = slices.map(|slice| ObjectKey { kind: Kind::EndpointSlice, name: slice.clone() });
-        slices.chain([ObjectKey { kind: Kind::Service, name: service.clone() }]).collect()
+        slices.chain([key.clone()]).collect()
     }
 }
 
-/// The Services an Ingress names, all in its own namespace (rule I-3).
-fn services_of(ingress: &Ingress) -> BTreeSet<ObjectName> {
-    let named = |name: &Arc<str>| ObjectName { namespace: ingress.name.namespace.clone(), name: name.clone() };
-    ingress.service_names().map(named).collect()
+/// The Services and Secrets an Ingress names, all in its own namespace (rules I-3 and N-3).
+fn needs_of(ingress: &Ingress) -> BTreeSet<ObjectKey> {
+    let own = |kind: Kind, name: &str| ObjectKey::new(kind, &ingress.name.namespace, name);
+    let services = ingress.service_names().map(|name| own(Kind::Service, name));
+    let certificates = ingress.tls.iter().map(|tls| &*tls.secret_name).filter(|name| !name.is_empty());
+    let users = USERS.iter().filter_map(|annotation| ingress.annotations.get(*annotation));
+    let users = users.filter_map(|text| match text.split_once('/') {
+        Some((namespace, name)) => (*namespace == *ingress.name.namespace).then_some(name),
+        None => Some(text),
+    });
+    services.chain(certificates.chain(users).map(|name| own(Kind::Secret, name))).collect()
 }
 
 /// The Ingresses of `all` that choose `class`.

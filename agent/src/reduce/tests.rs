@@ -2,9 +2,11 @@
 
 use super::*;
 use crate::fixture::{
-    class, failed, ingress, key, list, list_all, our_class, seen, service, slice, unreadable, with_meta,
+    bookmarks, class, failed, finish_list, ingress, key, list, list_all, our_class, secret, seen, service, showing,
+    slice, unreadable, with_meta,
 };
 use roadstead_routing::limit::OBJECT_BYTES_MAX;
+use roadstead_routing::policy::CONTROLLER_NAME;
 
 fn shop() -> Vec<Object> {
     vec![
@@ -61,6 +63,64 @@ fn classes_named_by_the_policy_are_ours_too() {
     ];
     assert_eq!(outcome.changes, expected);
     assert_eq!(reported(&reducer), OURS);
+}
+
+#[test]
+fn services_that_the_controller_asks_for_are_reported_without_an_ingress() {
+    let mut reducer = listed(&shop());
+    let outcome = reducer.set_services(&["shop/back".to_owned(), "no name".to_owned()]);
+    let expected = [Change::Upsert(key(Kind::Service, "back")), Change::Upsert(key(Kind::EndpointSlice, "back-1"))];
+    assert_eq!(outcome.changes, expected);
+    let outcome = reducer.apply(Kind::EndpointSlice, seen(&slice("back-2", "back", 3)));
+    assert_eq!(outcome.changes, [Change::Upsert(key(Kind::EndpointSlice, "back-2"))]);
+    let expected = ["back-1", "back-2"].map(|name| deleted(Kind::EndpointSlice, name));
+    let changes = reducer.set_services(&[]).changes;
+    assert_eq!(changes, [&[deleted(Kind::Service, "back")][..], &expected].concat());
+    assert_eq!(reported(&reducer), OURS);
+}
+
+/// Rule N-3: certificates and users, of the Ingress's own namespace only.
+#[test]
+fn secrets_are_reported_while_one_of_our_ingresses_names_them() {
+    let mut objects = shop();
+    objects.extend(["web-tls", "users", "older", "nobodys", "foreign-tls"].map(secret));
+    objects[2] = showing(&objects[2], "web-tls");
+    objects[3] = showing(&objects[3], "foreign-tls");
+    let mut reducer = listed(&objects);
+    let secrets = |reducer: &Reducer| -> Vec<String> {
+        let keys = reducer.reported().keys().filter(|key| key.kind == Kind::Secret);
+        keys.map(|key| key.name.name.to_string()).collect()
+    };
+    assert_eq!(secrets(&reducer), ["web-tls"]);
+
+    let with = |annotation: &str, value: &str| {
+        let Object::Ingress(ingress) = ingress("web", Some("roadstead"), &["front"]) else { panic!("an Ingress") };
+        let annotations = [(annotation.into(), value.into())].into();
+        Object::Ingress(std::sync::Arc::new(Ingress { annotations, ..(*ingress).clone() }))
+    };
+    let cases = [
+        ("nginx.ingress.kubernetes.io/auth-secret", "users", vec!["users"]),
+        ("roadstead.dev/auth-secret", "shop/older", vec!["older"]),
+        ("roadstead.dev/auth-secret", "other/older", vec![]),
+    ];
+    for (annotation, value, expected) in cases {
+        reducer.apply(Kind::Ingress, seen(&with(annotation, value)));
+        assert_eq!(secrets(&reducer), expected, "{annotation}: {value}");
+    }
+    reducer.apply(Kind::Ingress, seen(&objects[2]));
+    let gone = reducer.apply(Kind::Secret, Observation::Deleted(key(Kind::Secret, "web-tls")));
+    assert_eq!(gone.changes, [deleted(Kind::Secret, "web-tls")]);
+}
+
+#[test]
+fn secrets_that_may_not_be_read_hold_nothing_else_back() {
+    let mut reducer = Reducer::default();
+    reducer.apply(Kind::Secret, Observation::ListStarted);
+    reducer.apply(Kind::Secret, failed());
+    Kind::ROUTING.into_iter().for_each(|kind| drop(list(&mut reducer, kind, &shop())));
+    bookmarks(&mut reducer);
+    assert!(reducer.settled() && Kind::ROUTING.iter().all(|kind| reducer.complete(*kind)));
+    assert!(!reducer.complete(Kind::Secret));
 }
 
 #[test]
@@ -161,7 +221,7 @@ fn a_failed_list_is_a_finding_until_one_succeeds() {
 #[test]
 fn nothing_is_complete_before_the_kinds_that_decide_about_it() {
     let mut reducer = Reducer::default();
-    for kind in [Kind::EndpointSlice, Kind::Service, Kind::Ingress] {
+    for kind in [Kind::Secret, Kind::EndpointSlice, Kind::Service, Kind::Ingress] {
         list(&mut reducer, kind, &shop());
         assert!(Kind::ALL.iter().all(|kind| !reducer.complete(*kind)), "after {kind}");
     }
@@ -170,16 +230,94 @@ fn nothing_is_complete_before_the_kinds_that_decide_about_it() {
 }
 
 #[test]
-fn a_kind_that_may_not_be_listed_blocks_only_itself_and_what_it_decides_about() {
+fn a_kind_that_may_not_be_listed_blocks_only_itself_and_what_depends_on_it() {
     let mut reducer = Reducer::default();
     reducer.apply(Kind::Service, Observation::ListStarted);
     reducer.apply(Kind::Service, failed());
     assert!(!reducer.settled());
-    for kind in [Kind::IngressClass, Kind::Ingress, Kind::EndpointSlice] {
+    for kind in [Kind::IngressClass, Kind::Ingress, Kind::EndpointSlice, Kind::Secret] {
         list(&mut reducer, kind, &shop());
     }
+    bookmarks(&mut reducer);
     assert!(reducer.settled());
-    assert!(reducer.complete(Kind::EndpointSlice) && !reducer.complete(Kind::Service));
+    let complete: Vec<Kind> = Kind::ALL.into_iter().filter(|kind| reducer.complete(*kind)).collect();
+    assert_eq!(complete, [Kind::IngressClass, Kind::Ingress, Kind::Secret]);
+}
+
+/// An API server that lost everything, each of whose watches ends and lists again in its own time.
+#[test]
+fn what_a_later_list_lacks_stays_until_its_declaring_kinds_were_heard_from_since() {
+    let mut reducer = listed(&shop());
+    reducer.apply(Kind::EndpointSlice, Observation::ListStarted);
+    reducer.apply(Kind::Service, Observation::ListStarted);
+    assert_eq!(finish_list(&mut reducer, Kind::EndpointSlice, &[]), []);
+    assert_eq!(finish_list(&mut reducer, Kind::Service, &[]), []);
+    assert_eq!(reported(&reducer), OURS);
+    assert!(!reducer.complete(Kind::Service) && !reducer.complete(Kind::EndpointSlice));
+
+    reducer.apply(Kind::Ingress, failed());
+    reducer.apply(Kind::Ingress, Observation::ListStarted);
+    let changed = reducer.apply(Kind::Ingress, seen(&ingress("web", Some("roadstead"), &["front", "back"])));
+    assert_eq!(
+        changed.changes,
+        [Change::Upsert(key(Kind::Ingress, "web"))],
+        "what a list names says nothing of the rest"
+    );
+    assert_eq!(
+        reducer.apply(Kind::Ingress, Observation::Listed).changes,
+        [inferred(Kind::Service, "front"), inferred(Kind::EndpointSlice, "front-1")],
+    );
+    assert!(Kind::ALL.iter().all(|kind| reducer.complete(*kind)));
+}
+
+/// A watch that is about to end may say something after others have ended and while they list.
+#[test]
+fn the_last_word_of_a_watch_that_ends_vouches_for_nothing() {
+    let mut reducer = listed(&shop());
+    reducer.apply(Kind::EndpointSlice, Observation::ListStarted);
+    bookmarks(&mut reducer);
+    assert_eq!(reducer.apply(Kind::EndpointSlice, Observation::Listed).changes, []);
+    assert!(!reducer.complete(Kind::EndpointSlice));
+    assert_eq!(list(&mut reducer, Kind::Ingress, &shop()), []);
+    let changes = reducer.apply(Kind::Service, Observation::Bookmark).changes;
+    assert_eq!(changes, [inferred(Kind::EndpointSlice, "front-1")]);
+}
+
+#[test]
+fn a_live_watch_vouches_with_a_bookmark_or_a_change() {
+    for says in [Observation::Bookmark, seen(&ingress("foreign", Some("nginx"), &["back"]))] {
+        let mut reducer = listed(&shop());
+        assert_eq!(list(&mut reducer, Kind::Service, &[]), []);
+        assert_eq!(reducer.apply(Kind::Ingress, says).changes, [inferred(Kind::Service, "front")]);
+    }
+}
+
+#[test]
+fn slices_are_kept_while_services_were_not_heard_from_since() {
+    let mut reducer = listed(&shop());
+    assert_eq!(list(&mut reducer, Kind::EndpointSlice, &[]), []);
+    assert_eq!(reducer.apply(Kind::Ingress, Observation::Bookmark).changes, []);
+    let changes = reducer.apply(Kind::Service, Observation::Bookmark).changes;
+    assert_eq!(changes, [inferred(Kind::EndpointSlice, "front-1")]);
+}
+
+#[test]
+fn slices_are_kept_while_their_service_is() {
+    let mut reducer = listed(&shop());
+    assert_eq!(list(&mut reducer, Kind::EndpointSlice, &[]), []);
+    assert_eq!(reducer.apply(Kind::Ingress, Observation::Bookmark).changes, []);
+    assert_eq!(list(&mut reducer, Kind::Service, &[]), [], "a Service without slices would be one without endpoints");
+    let changes = reducer.apply(Kind::Ingress, Observation::Bookmark).changes;
+    assert_eq!(changes, [inferred(Kind::Service, "front"), inferred(Kind::EndpointSlice, "front-1")]);
+}
+
+#[test]
+fn an_object_that_a_list_lacked_and_that_comes_back_was_never_gone() {
+    let mut reducer = listed(&shop());
+    list(&mut reducer, Kind::Service, &[]);
+    assert_eq!(reducer.apply(Kind::Service, seen(&service("front"))).changes, []);
+    assert_eq!(bookmarks(&mut reducer), []);
+    assert_eq!(reported(&reducer), OURS);
 }
 
 #[test]
@@ -237,6 +375,43 @@ fn a_list_with_a_nameless_object_prunes_nothing() {
 }
 
 #[test]
+fn while_classes_cannot_be_listed_an_ingress_of_an_unknown_class_stays() {
+    for then in [failed(), Observation::ListStarted] {
+        let mut reducer = listed(&shop());
+        reducer.apply(Kind::IngressClass, Observation::ListStarted);
+        reducer.apply(Kind::IngressClass, then);
+        let moved = ingress("web", Some("new"), &["front"]);
+        assert_eq!(reducer.apply(Kind::Ingress, seen(&moved)).changes, []);
+        assert_eq!(reported(&reducer), OURS);
+
+        let mut objects = shop();
+        objects.push(class("new", CONTROLLER_NAME));
+        let changes = list(&mut reducer, Kind::IngressClass, &objects);
+        assert!(changes.contains(&Change::Upsert(key(Kind::Ingress, "web"))), "{changes:?}");
+    }
+}
+
+#[test]
+fn an_ingress_of_a_class_as_new_as_itself_is_reported_all_the_time() {
+    let mut reducer = listed(&shop());
+    let moved = ingress("web", Some("new"), &["front"]);
+    assert_eq!(reducer.apply(Kind::Ingress, seen(&moved)).changes, []);
+    let changes = reducer.apply(Kind::IngressClass, seen(&class("new", CONTROLLER_NAME))).changes;
+    let expected = [Change::Upsert(key(Kind::IngressClass, "new")), Change::Upsert(key(Kind::Ingress, "web"))];
+    assert_eq!(changes, expected);
+}
+
+#[test]
+fn an_ingress_of_a_class_that_does_not_exist_is_gone_once_classes_were_heard_from() {
+    let mut reducer = listed(&shop());
+    reducer.apply(Kind::Ingress, seen(&ingress("web", Some("none"), &["front"])));
+    assert_eq!(reported(&reducer), OURS);
+    let changes = reducer.apply(Kind::IngressClass, Observation::Bookmark).changes;
+    assert_eq!(changes[0], deleted(Kind::Ingress, "web"));
+    assert_eq!(reported(&reducer), ["IngressClass roadstead"]);
+}
+
+#[test]
 fn an_unreadable_class_keeps_its_ingresses() {
     let mut reducer = Reducer::default();
     reducer.apply(Kind::IngressClass, Observation::ListStarted);
@@ -248,6 +423,7 @@ fn an_unreadable_class_keeps_its_ingresses() {
     }
     reducer.apply(Kind::IngressClass, seen(&our_class()));
     assert_eq!(reported(&reducer), OURS);
+    bookmarks(&mut reducer);
     assert!(reducer.complete(Kind::EndpointSlice));
 }
 

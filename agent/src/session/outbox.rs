@@ -14,7 +14,7 @@ use roadstead_routing::limit::MESSAGE_BYTES_MAX;
 use wire::agent_message::Message as ToController;
 
 use super::{message, sync_complete};
-use crate::reduce::{Cause, Reducer};
+use crate::reduce::{Cause, Reducer, Report};
 
 /// Deltas that may be unacknowledged before sending slows down to one every [`SLOW_EVERY`]. Acks come when something
 /// is durable: a database that is down must not keep changes from being routed.
@@ -41,6 +41,9 @@ pub(super) struct Outbox {
     owed: BTreeSet<Kind>,
     /// What is reported was not compared with `held` yet.
     fresh: bool,
+    /// Reported in another form than held, perhaps an older one: another agent of the cluster may have said what is held,
+    /// or that nothing is. Sent once their kind is listed and nothing else speaks against it.
+    outdated: BTreeMap<Kind, BTreeSet<ObjectKey>>,
     /// Deletions sent but not acknowledged, by Delta.
     in_flight: BTreeSet<(u64, ObjectKey)>,
     sent: u64,
@@ -108,14 +111,20 @@ impl Outbox {
                 self.remove_absent(kind, reducer);
             }
         }
-        if !std::mem::take(&mut self.fresh) {
-            return;
-        }
-        for (key, report) in reducer.reported().iter() {
-            if self.held.get(key) != Some(&report.digest) {
-                self.upserts.insert(key.clone());
+        if std::mem::take(&mut self.fresh) {
+            let differs = |(key, report): &(&ObjectKey, &Report)| self.held.get(*key) != Some(&report.digest);
+            for (key, _) in reducer.reported().iter().filter(differs) {
+                // What nobody can read now is not better known to anybody else.
+                if reducer.is_unreadable(key) && !self.held.contains_key(key) {
+                    self.upserts.insert(key.clone());
+                } else {
+                    self.outdated.entry(key.kind).or_default().insert(key.clone());
+                }
             }
+            self.outdated.values_mut().for_each(|keys| release_certain(keys, &mut self.upserts, reducer));
         }
+        let current = self.outdated.iter_mut().filter(|(kind, keys)| !keys.is_empty() && reducer.is_current(**kind));
+        current.for_each(|(_, keys)| release_certain(keys, &mut self.upserts, reducer));
     }
 
     fn remove_absent(&mut self, kind: Kind, reducer: &Reducer) {
@@ -137,7 +146,11 @@ impl Outbox {
         }
         let ready = |kind: &Kind| {
             let of_kind = |key: &ObjectKey| key.kind == *kind;
-            reducer.complete(*kind) && !self.upserts.iter().any(of_kind) && !self.removals.keys().any(of_kind)
+            let is_awaited = |key: &ObjectKey| !reducer.is_unreadable(key);
+            reducer.complete(*kind)
+                && !self.upserts.iter().any(of_kind)
+                && !self.removals.keys().any(of_kind)
+                && !self.outdated.get(kind).is_some_and(|keys| keys.iter().any(is_awaited))
         };
         for kind in self.owed.iter().copied().filter(ready).collect::<Vec<_>>() {
             self.owed.remove(&kind);
@@ -202,6 +215,12 @@ impl Outbox {
             self.in_flight.insert((self.sent + 1, key));
         }
     }
+}
+
+fn release_certain(keys: &mut BTreeSet<ObjectKey>, upserts: &mut BTreeSet<ObjectKey>, reducer: &Reducer) {
+    let (outdated, certain) = std::mem::take(keys).into_iter().partition(|key| reducer.is_outdated(key));
+    *keys = outdated;
+    upserts.extend::<BTreeSet<ObjectKey>>(certain);
 }
 
 fn removal(key: &ObjectKey, cause: Cause) -> wire::Removal {

@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::fixture::{
-    ModelController, failed, ingress, key, list, list_all, our_class, reply, seen, service, slice, unreadable,
+    ModelController, bookmarks, failed, ingress, key, list, list_all, our_class, reply, seen, service, slice,
+    unreadable, with_meta,
 };
 use crate::reduce::Observation;
 use roadstead_routing::limit::MESSAGE_BYTES_MAX;
@@ -90,7 +91,7 @@ fn deltas(messages: &[wire::AgentMessage]) -> Vec<&wire::Delta> {
 fn a_first_synchronisation_sends_everything_and_completes_every_kind() {
     let pair = Pair::synced(&shop());
     assert_eq!(pair.controller.objects.len(), 4);
-    assert_eq!(pair.controller.completes, Kind::ALL.map(|kind| (kind, 1)));
+    assert_eq!(pair.controller.completes, Kind::ALL.map(|kind| (kind, u64::from(kind != Kind::Secret))));
     // Nothing dangles at any time: what is referred to comes first.
     let order: Vec<Kind> = pair.controller.upserts.iter().map(|key| key.kind).collect();
     assert_eq!(order, [Kind::EndpointSlice, Kind::Service, Kind::Ingress, Kind::IngressClass]);
@@ -100,7 +101,7 @@ fn a_first_synchronisation_sends_everything_and_completes_every_kind() {
 fn nothing_is_sent_before_every_kind_is_listed_or_failed() {
     let mut pair = Pair::new();
     pair.connect();
-    for kind in [Kind::Ingress, Kind::Service, Kind::EndpointSlice] {
+    for kind in [Kind::Ingress, Kind::Service, Kind::EndpointSlice, Kind::Secret] {
         list(&mut pair.reducer, kind, &shop());
     }
     let asks = |messages: Vec<wire::AgentMessage>| {
@@ -119,7 +120,7 @@ fn a_reconnect_without_a_difference_sends_no_object() {
     pair.connect();
     pair.settle();
     assert_eq!((pair.controller.upserts.len(), pair.controller.removals.len()), (0, 0));
-    assert_eq!(pair.controller.completes.len(), 4, "completeness is told on every stream");
+    assert_eq!(pair.controller.completes.len(), Kind::ALL.len(), "completeness is told on every stream");
 }
 
 #[test]
@@ -164,7 +165,7 @@ fn a_failed_kind_is_neither_completed_nor_pruned_until_it_is_listed() {
     let mut pair = Pair::synced(&shop());
     let mut restarted = Pair { controller: std::mem::take(&mut pair.controller), ..Pair::new() };
     restarted.forget_traffic();
-    for kind in [Kind::IngressClass, Kind::Ingress, Kind::EndpointSlice] {
+    for kind in [Kind::IngressClass, Kind::Ingress, Kind::EndpointSlice, Kind::Secret] {
         list(&mut restarted.reducer, kind, &shop());
     }
     restarted.observe(Kind::Service, failed());
@@ -173,14 +174,82 @@ fn a_failed_kind_is_neither_completed_nor_pruned_until_it_is_listed() {
     assert_eq!(restarted.controller.objects.len(), 4, "the Service is still known");
     assert_eq!(restarted.controller.removals, [], "and not even asked to be held back");
     let completed: Vec<Kind> = restarted.controller.completes.iter().map(|(kind, _)| *kind).collect();
-    assert_eq!(completed, [Kind::IngressClass, Kind::Ingress, Kind::EndpointSlice]);
+    assert_eq!(completed, [Kind::IngressClass, Kind::Ingress]);
 
-    let changes = list(&mut restarted.reducer, Kind::Service, &[]);
+    let mut changes = list(&mut restarted.reducer, Kind::Service, &[]);
+    changes.extend(bookmarks(&mut restarted.reducer));
     restarted.session.changed(changes);
     restarted.settle();
     assert_eq!(restarted.controller.removals, [(key(Kind::Service, "front"), wire::RemovalCause::Inferred)]);
-    assert_eq!(restarted.controller.completes.last(), Some(&(Kind::Service, 0)));
+    let expected = [(Kind::Service, 0), (Kind::EndpointSlice, 1), (Kind::Secret, 0)];
+    assert_eq!(restarted.controller.completes[2..], expected);
     assert_eq!(restarted.controller.objects.len(), 3);
+}
+
+/// Of two agents of one cluster, the one that fell behind takes over.
+#[test]
+fn an_agent_whose_list_fails_takes_nothing_for_gone_on_its_next_stream() {
+    let mut newer = shop();
+    newer.push(ingress("second", Some("roadstead"), &[]));
+    let other = Pair::synced(&newer);
+    let mut pair = Pair::new();
+    list_all(&mut pair.reducer, &shop());
+    for then in [failed(), Observation::ListStarted] {
+        pair.controller = ModelController::default();
+        pair.controller.objects.clone_from(&other.controller.objects);
+        pair.session.disconnected();
+        pair.observe(Kind::Ingress, Observation::ListStarted);
+        pair.observe(Kind::Ingress, then);
+        pair.connect();
+        pair.settle();
+        assert_eq!(pair.controller.removals, []);
+        assert!(pair.controller.completes.iter().all(|(kind, _)| *kind != Kind::Ingress));
+    }
+    let changes = list(&mut pair.reducer, Kind::Ingress, &newer);
+    pair.session.changed(changes);
+    pair.settle();
+    assert_eq!(pair.controller.objects.len(), 5);
+}
+
+#[test]
+fn what_an_agent_knows_to_be_outdated_replaces_nothing() {
+    let newer = with_meta(&ingress("web", Some("roadstead"), &["front"]), |meta| meta.uid = "another".into());
+    let objects: Vec<Object> = shop().into_iter().filter(|it| it.key().kind != Kind::Ingress).chain([newer]).collect();
+    let broken = unreadable(Some(key(Kind::Ingress, "web")));
+    for (now, is_for_long) in [(broken, true), (seen(&ingress("web", Some("unseen"), &["front"])), false)] {
+        let mut pair = Pair { controller: Pair::synced(&objects).controller, ..Pair::new() };
+        pair.forget_traffic();
+        list_all(&mut pair.reducer, &shop());
+        pair.observe(Kind::Ingress, now);
+        pair.connect();
+        pair.settle();
+        assert_eq!((&pair.controller.upserts[..], &pair.controller.removals[..]), (&[][..], &[][..]));
+        let is_complete = pair.controller.completes.iter().any(|(kind, _)| *kind == Kind::Ingress);
+        assert_eq!(is_complete, is_for_long, "the class may still come; what is broken may stay so");
+    }
+}
+
+/// Of two agents of one cluster, the one whose watch had ended takes over.
+#[test]
+fn what_was_seen_before_a_watch_ended_is_said_again_only_once_a_list_has_it() {
+    let gone = |it: &Object| it.key() == key(Kind::Ingress, "web");
+    let newer: Vec<Object> = shop().into_iter().filter(|it| !gone(it)).collect();
+    for then in [failed(), Observation::ListStarted] {
+        let mut pair = Pair { controller: Pair::synced(&newer).controller, ..Pair::new() };
+        pair.forget_traffic();
+        list_all(&mut pair.reducer, &shop());
+        pair.observe(Kind::Ingress, then);
+        pair.connect();
+        pair.settle();
+        assert!(
+            !pair.controller.objects.contains_key(&key(Kind::Ingress, "web")),
+            "it was deleted, as far as this agent knows"
+        );
+        let changes = list(&mut pair.reducer, Kind::Ingress, &shop());
+        pair.session.changed(changes);
+        pair.settle();
+        assert!(pair.controller.objects.contains_key(&key(Kind::Ingress, "web")), "it exists");
+    }
 }
 
 #[test]
@@ -192,7 +261,7 @@ fn an_unreadable_object_is_not_pruned_after_a_restart() {
     restarted.observe(Kind::Ingress, Observation::ListStarted);
     restarted.observe(Kind::Ingress, unreadable(Some(key(Kind::Ingress, "web"))));
     restarted.observe(Kind::Ingress, Observation::Listed);
-    for kind in [Kind::Service, Kind::EndpointSlice] {
+    for kind in [Kind::Service, Kind::EndpointSlice, Kind::Secret] {
         list(&mut restarted.reducer, kind, &shop());
     }
     restarted.connect();
@@ -305,7 +374,10 @@ fn hello_carries_the_world_last_spoken_to() {
     let welcome = pair.controller.welcome(&[]);
     pair.session.receive(pair.now, welcome).unwrap();
     pair.session.disconnected();
-    assert_eq!(world(pair.session.connected(pair.now)), Some(wire::World { id: vec![1; 16], incarnation: 1 }));
+    assert_eq!(
+        world(pair.session.connected(pair.now)),
+        Some(wire::World { id: vec![1; 16], incarnation: 1, adopted: Vec::new() })
+    );
 }
 
 #[test]
@@ -320,12 +392,34 @@ fn a_second_welcome_starts_over() {
 }
 
 #[test]
+fn the_answer_to_an_earlier_request_is_not_taken_for_that_to_the_last() {
+    let mut pair = Pair::synced(&shop());
+    pair.controller.objects.remove(&key(Kind::Service, "front"));
+    let ask = |pair: &mut Pair| {
+        let welcome = pair.controller.welcome(&[]);
+        pair.session.receive(pair.now, welcome).unwrap();
+        let mut messages = pair.poll();
+        pair.controller.take(messages.pop().unwrap()).unwrap()
+    };
+    let first = ask(&mut pair);
+    let another = Pair::synced(&[our_class(), ingress("gone", Some("roadstead"), &[])]);
+    pair.controller.objects.extend(another.controller.objects);
+    let second = ask(&mut pair);
+    pair.session.receive(pair.now, first).unwrap();
+    assert!(!pair.session.is_synced());
+    pair.session.receive(pair.now, second).unwrap();
+    pair.settle();
+    assert!(!pair.controller.objects.contains_key(&key(Kind::Ingress, "gone")), "only the second answer names it");
+}
+
+#[test]
 fn messages_that_break_the_protocol_are_refused() {
     let mut pair = Pair::synced(&shop());
     let welcome = wire::Welcome { known: vec![0; 17], ..wire::Welcome::default() };
     let error = pair.session.receive(pair.now, reply(FromController::Welcome(welcome))).unwrap_err();
     assert_eq!(error, ProtocolError::Hashes(17));
-    let contents = reply(FromController::BucketContents(wire::BucketContents::default()));
+    let contents = wire::BucketContents { number: 9, ..wire::BucketContents::default() };
+    let contents = reply(FromController::BucketContents(contents));
     assert_eq!(pair.session.receive(pair.now, contents), Err(ProtocolError::UnexpectedContents));
     assert_eq!(pair.session.receive(pair.now, wire::ControllerMessage { message: None }), Ok(None));
 }

@@ -8,11 +8,12 @@ use super::request::Event;
 use crate::reduce::{Observation, Sighting, Unreadable};
 use crate::status::StatusSeen;
 
-/// `None` for events that say nothing about an object: bookmarks, and types of newer servers.
+/// `None` for types of newer servers.
 pub(super) fn observation(kind: Kind, event: Event) -> Option<Observation> {
     match event.kind.as_str() {
         "ADDED" | "MODIFIED" => Some(seen(kind, event.object)),
         "DELETED" => key_of(kind, &event.object).map(Observation::Deleted),
+        "BOOKMARK" => Some(Observation::Bookmark),
         _ => None,
     }
 }

@@ -23,16 +23,21 @@ pub(super) struct Resource {
     pub(super) group: &'static str,
     pub(super) plural: &'static str,
     path: &'static str,
+    /// Which objects of the kind to ask for; empty: all. Helm keeps every release of every chart in a Secret, and those
+    /// are many and large.
+    fields: &'static str,
 }
 
 pub(super) fn resource(kind: Kind) -> Resource {
+    let fields = if kind == Kind::Secret { "type!=helm.sh/release.v1" } else { "" };
     let (group, plural, path) = match kind {
         Kind::IngressClass => ("networking.k8s.io", "ingressclasses", "/apis/networking.k8s.io/v1/ingressclasses"),
         Kind::Ingress => ("networking.k8s.io", "ingresses", "/apis/networking.k8s.io/v1/ingresses"),
         Kind::Service => ("", "services", "/api/v1/services"),
+        Kind::Secret => ("", "secrets", "/api/v1/secrets"),
         Kind::EndpointSlice => ("discovery.k8s.io", "endpointslices", "/apis/discovery.k8s.io/v1/endpointslices"),
     };
-    Resource { group, plural, path }
+    Resource { group, plural, path, fields }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -130,27 +135,30 @@ pub(super) struct Requests<'a> {
 
 impl Requests<'_> {
     pub(super) async fn watch(&self, from: WatchFrom<'_>) -> Result<Lines, Error> {
-        let path = resource(self.kind).path;
+        let target = self.target(&["watch=true", "allowWatchBookmarks=true"]);
         let begin = match from {
             WatchFrom::InitialEvents => "sendInitialEvents=true&resourceVersionMatch=NotOlderThan".to_owned(),
             WatchFrom::Version(version) => format!("resourceVersion={}", escape(version)),
         };
-        let target = format!("{path}?watch=true&allowWatchBookmarks=true&timeoutSeconds={WATCH_SECONDS}&{begin}");
+        let target = format!("{target}&timeoutSeconds={WATCH_SECONDS}&{begin}");
         let reader = self.answer(self.client.request_stream(get(&target)?)).await?;
         Ok(reader.lines().boxed())
     }
 
     /// `limit`: objects per page, `None` for all at once.
     pub(super) async fn page(&self, limit: Option<u32>, token: Option<&str>) -> Result<Page, Error> {
-        let mut target = resource(self.kind).path.to_owned();
-        if let Some(limit) = limit {
-            target = format!("{target}?limit={limit}");
-            if let Some(token) = token {
-                target = format!("{target}&continue={}", escape(token));
-            }
-        }
-        let text = self.answer(self.client.request_text(get(&target)?)).await?;
+        let limit = limit.map(|limit| format!("limit={limit}"));
+        let token = token.filter(|_| limit.is_some()).map(|token| format!("continue={}", escape(token)));
+        let parameters: Vec<&str> = limit.iter().chain(&token).map(String::as_str).collect();
+        let text = self.answer(self.client.request_text(get(&self.target(&parameters))?)).await?;
         read_page(&text)
+    }
+
+    fn target(&self, parameters: &[&str]) -> String {
+        let Resource { path, fields, .. } = resource(self.kind);
+        let fields = (!fields.is_empty()).then(|| format!("fieldSelector={}", escape(fields)));
+        let all: Vec<&str> = parameters.iter().copied().chain(fields.as_deref()).collect();
+        if all.is_empty() { path.to_owned() } else { format!("{path}?{}", all.join("&")) }
     }
 
     async fn answer<T>(&self, request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Error> {

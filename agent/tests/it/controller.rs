@@ -65,7 +65,7 @@ impl State {
                 self.held_back.clear();
                 return Some(self.welcome());
             }
-            FromAgent::BucketRequest(request) => return Some(self.contents(&request.buckets)),
+            FromAgent::BucketRequest(request) => return Some(self.contents(&request)),
             FromAgent::Delta(delta) => return Some(self.apply(delta)),
             FromAgent::SyncComplete(complete) => {
                 let kind = Kind::from_number(complete.kind).unwrap();
@@ -96,16 +96,21 @@ impl State {
         })
     }
 
-    fn contents(&self, buckets: &[u32]) -> ToAgent {
+    fn contents(&self, request: &wire::BucketRequest) -> ToAgent {
         let pairs = || self.objects.iter().map(|(key, (digest, _))| (key_text(key), digest.to_vec()));
         let bucket = |index: &u32| wire::Bucket {
             index: *index,
             held: pairs()
                 .filter(|(key, _)| bucket_of(key) as u32 == *index)
-                .map(|(key, digest)| wire::Held { key, digest })
+                .map(|(key, digest)| wire::Held { key, digest, clusters: Vec::new() })
                 .collect(),
         };
-        ToAgent::BucketContents(wire::BucketContents { buckets: buckets.iter().map(bucket).collect(), last: true })
+        ToAgent::BucketContents(wire::BucketContents {
+            buckets: request.buckets.iter().map(bucket).collect(),
+            last: true,
+            position: None,
+            number: request.number,
+        })
     }
 
     fn apply(&mut self, delta: wire::Delta) -> ToAgent {

@@ -230,11 +230,11 @@ async fn a_malformed_object_is_a_finding_and_stops_nothing() {
 }
 
 #[tokio::test]
-async fn a_kind_that_may_not_be_read_names_the_remedy_and_blocks_only_itself() {
+async fn a_kind_that_may_not_be_read_names_the_remedy_and_blocks_only_itself_and_its_slices() {
     let rig = Rig::with_shop().await;
     rig.api.faults().forbid("services");
     let agent = rig.start_agent().await;
-    let others = [Kind::IngressClass, Kind::Ingress, Kind::EndpointSlice];
+    let others = [Kind::IngressClass, Kind::Ingress, Kind::Secret];
     rig.until("the other kinds", |state| state.completed() == others).await;
     rig.until("the finding", |state| !state.heard().findings.is_empty()).await;
     let finding = rig.controller.state().heard().findings[0].clone();
@@ -246,6 +246,38 @@ async fn a_kind_that_may_not_be_read_names_the_remedy_and_blocks_only_itself() {
     rig.api.faults().clear();
     rig.until_synced(1).await;
     rig.until("the end of the finding", |state| state.heard().findings.is_empty()).await;
+}
+
+#[tokio::test]
+async fn an_agent_that_may_not_read_secrets_reports_all_else_and_names_the_remedy() {
+    let rig = Rig::with_shop().await;
+    rig.api.faults().forbid("secrets");
+    let _agent = rig.start_agent().await;
+    rig.until("the other kinds", |state| state.completed() == Kind::ROUTING).await;
+    rig.until("the finding", |state| !state.heard().findings.is_empty()).await;
+    let finding = rig.controller.state().heard().findings[0].clone();
+    assert_eq!(finding.code, Code::IncompleteSync);
+    assert!(finding.remedy.contains("list and watch on secrets"), "{}", finding.remedy);
+    assert_eq!(rig.controller.state().keys(), OURS);
+}
+
+#[tokio::test]
+async fn only_secrets_that_our_ingresses_name_leave_the_cluster_and_no_helm_release() {
+    let rig = Rig::with_shop().await;
+    let secret = |name: &str, of: &str| {
+        json!({"apiVersion": "v1", "kind": "Secret", "type": of, "stringData": {"auth": "ann:hash"},
+            "metadata": {"name": name, "namespace": "shop"}})
+    };
+    rig.apply(secret("web-tls", "Opaque"));
+    rig.apply(secret("other", "Opaque"));
+    rig.apply(secret("release", "helm.sh/release.v1"));
+    let mut web = ingress("web", "roadstead", "front");
+    web["spec"]["tls"] = json!([{"secretName": "web-tls"}, {"secretName": "release"}]);
+    rig.apply(web);
+    let _agent = rig.start_agent().await;
+    rig.until_synced(1).await;
+    let keys = rig.controller.state().keys();
+    assert_eq!(keys[OURS.len()..], ["Secret shop/web-tls"]);
 }
 
 #[tokio::test]

@@ -35,6 +35,22 @@ pub struct ServeArgs {
     /// Where agents and edges connect. All addresses, because they come from other machines; mutual TLS guards it.
     #[arg(long, env = "ROADSTEAD_GRPC_LISTEN", default_value = "0.0.0.0:7443", value_name = "ADDR")]
     pub grpc_listen: SocketAddr,
+    /// What this replica is called among its peers; each needs a name of its own. By default the ID of its certificate
+    /// and the name of the machine.
+    #[arg(long, env = "ROADSTEAD_REPLICA_ID", value_name = "NAME")]
+    pub replica_id: Option<String>,
+    /// Where other replicas reach this one. By default --grpc-listen, or the name of the machine with its port if that
+    /// is all addresses.
+    #[arg(long, env = "ROADSTEAD_PEER_ADDRESS", value_name = "HOST:PORT")]
+    pub peer_address: Option<String>,
+    /// The name to expect in the certificates of other replicas, where it is not the host of their addresses.
+    #[arg(long, env = "ROADSTEAD_PEER_NAME", value_name = "NAME")]
+    pub peer_name: Option<String>,
+    /// The key with which Secrets are sealed in the database: 32 bytes, or their base64 or hexadecimal text, in a file of
+    /// mode 0600, the same for all replicas. Without it Secrets are not stored: after a restart of the controllers an edge
+    /// without certificates gets none before the agents have reported again.
+    #[arg(long, env = "ROADSTEAD_SECRETS_KEY_FILE", value_name = "FILE")]
+    pub secrets_key_file: Option<PathBuf>,
     /// Probes, metrics and /status. Loopback, because it has no authentication.
     #[arg(long, env = "ROADSTEAD_OBSERVE_LISTEN", default_value = "127.0.0.1:9700", value_name = "ADDR")]
     pub observe_listen: SocketAddr,

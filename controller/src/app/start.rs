@@ -1,13 +1,16 @@
 //! The first half of a start: everything that can fail because somebody mistyped something, and the load.
 
+use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use axum::http::Uri;
 use roadstead_proto::identity::Identity;
 use roadstead_proto::tls::{TlsFiles, TlsMaterial};
 use roadstead_runtime::ready::Readiness;
+use roadstead_runtime::seal::SealKey;
+use tokio::sync::mpsc;
 
 use crate::core::message::Output;
 use crate::core::{Core, Start};
@@ -16,11 +19,14 @@ use crate::policy::{self, Problem};
 use crate::serve::core_task::now_ms;
 use crate::store::postgres::Postgres;
 use crate::store::queue::Queue;
-use crate::store::{Store, StoreError};
+use crate::store::{Beat, ReplicaRow, Store, StoreError};
 use crate::world::Limits;
 
 /// Between two attempts to reach the database.
 const DATABASE_RETRY: Duration = Duration::from_millis(500);
+
+/// Bytes of a replica's name.
+const NAME_BYTES_MAX: usize = 200;
 
 /// Reads and checks the TLS files. Only a controller's certificate may serve.
 pub(super) fn tls_material(files: &TlsFiles) -> anyhow::Result<TlsMaterial> {
@@ -34,11 +40,51 @@ pub(super) fn tls_material(files: &TlsFiles) -> anyhow::Result<TlsMaterial> {
     }
 }
 
-/// Connects and migrates, as often as it takes within `wait`.
-pub(super) async fn connect(url: &str, wait: Duration, readiness: &Readiness) -> anyhow::Result<Postgres> {
+/// What this replica is called, and where its peers reach it.
+pub(super) fn replica(
+    tls: &TlsMaterial,
+    id: Option<String>,
+    address: Option<String>,
+    grpc_listen: SocketAddr,
+) -> anyhow::Result<ReplicaRow> {
+    let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let machine = machine.trim();
+    let certificate = match &tls.identity {
+        Identity::Controller(id) => id.clone(),
+        other => anyhow::bail!("--tls-cert: {other} is no controller"),
+    };
+    let id = id.unwrap_or_else(|| format!("{certificate}.{machine}"));
+    anyhow::ensure!(
+        !id.is_empty() && id.len() <= NAME_BYTES_MAX && !id.contains(char::is_control),
+        "--replica-id: must have 1 to {NAME_BYTES_MAX} characters and no control characters"
+    );
+    let address = address.unwrap_or_else(|| match grpc_listen.ip().is_unspecified() {
+        true => format!("{machine}:{}", grpc_listen.port()),
+        false => grpc_listen.to_string(),
+    });
+    let is_uri = format!("https://{address}").parse::<Uri>().is_ok_and(|uri| uri.port().is_some());
+    anyhow::ensure!(is_uri, "--peer-address {address}: expected HOST:PORT");
+    let instance = uuid::Uuid::new_v4().to_string();
+    Ok(ReplicaRow { id, address, version: env!("CARGO_PKG_VERSION").to_owned(), instance })
+}
+
+/// The store, not connected yet.
+pub(super) fn store(url: &str, secrets_key: Option<&Path>) -> anyhow::Result<Postgres> {
+    let key = secrets_key.map(|path| SealKey::from_file("--secrets-key-file", path)).transpose()?;
+    if key.is_none() {
+        tracing::info!(
+            "Secrets are not stored: after a restart edges without certificates get none before agents have reported again; \
+             --secrets-key-file FILE stores them sealed"
+        );
+    }
     let store = Postgres::new(url).map_err(|reason| {
         anyhow::anyhow!("--database-url: {reason}; it should look like postgres://USER@HOST/DATABASE")
     })?;
+    Ok(store.sealing(key))
+}
+
+/// Connects and migrates, as often as it takes within `wait`.
+pub(super) async fn connect(store: Postgres, wait: Duration, readiness: &Readiness) -> anyhow::Result<Postgres> {
     let deadline = Instant::now() + wait;
     let mut said = String::new();
     loop {
@@ -58,13 +104,19 @@ pub(super) async fn connect(url: &str, wait: Duration, readiness: &Readiness) ->
     }
 }
 
-/// Policy, world, first table, check. What differs from what was published last is queued for the store.
+pub(super) struct Started {
+    core: Core,
+    outputs: Vec<Output>,
+    problem: Option<Problem>,
+}
+
+/// Policy, world, first table, check.
 pub(super) async fn load(
     store: &impl Store,
     policy: &Path,
+    replica: ReplicaRow,
     metrics: &Metrics,
-    queue: &Arc<Queue>,
-) -> anyhow::Result<(Core, Option<Problem>)> {
+) -> anyhow::Result<Started> {
     let (policy, policy_problem) = policy::at_start(store, policy).await?;
     if let Some(problem) = &policy_problem {
         tracing::error!(
@@ -78,6 +130,7 @@ pub(super) async fn load(
     let kept = store.load_kept().await.context("--database-url: load what the guard keeps")?;
     let start = Start {
         now_ms: now_ms(),
+        replica,
         policy,
         policy_problem: policy_problem.clone(),
         loaded,
@@ -85,12 +138,19 @@ pub(super) async fn load(
         metrics: metrics.clone(),
     };
     let (core, outputs) = Core::start_guarded(start, kept);
-    for output in outputs {
-        if let Output::Store(request) = output {
-            queue.push(request);
-        }
-    }
     metrics.publish.start_seconds.set(started.elapsed().as_secs_f64());
     tracing::info!(load_ms = started.elapsed().as_millis() as u64, "The world is loaded and computed");
-    Ok((core, policy_problem))
+    Ok(Started { core, outputs, problem: policy_problem })
+}
+
+/// What differs from what was published last is queued for the store.
+pub(super) fn hand_on(started: Started, queue: &Queue, beats: &mpsc::Sender<Beat>) -> (Core, Option<Problem>) {
+    for output in started.outputs {
+        match output {
+            Output::Store(request) => queue.push(request),
+            Output::Beat(beat) => drop(beats.try_send(*beat)),
+            _ => {}
+        }
+    }
+    (started.core, started.problem)
 }

@@ -5,7 +5,7 @@ use roadstead_proto::wire;
 use roadstead_routing::id::{ClusterId, PoolName};
 
 use crate::policy::follow;
-use crate::store::{queue, writer};
+use crate::store::{Beat, News, ReplicaRow, queue, writer};
 
 /// One gRPC stream, unique for the life of the process.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -44,7 +44,33 @@ pub enum Input {
     EdgeClosed {
         stream: StreamId,
     },
+    /// Another replica connected to report; `replica` is what its certificate says.
+    PeerOpened {
+        stream: StreamId,
+        replica: String,
+    },
+    Peer {
+        stream: StreamId,
+        message: wire::PeerMessage,
+    },
+    PeerClosed {
+        stream: StreamId,
+    },
+    /// This controller reached another replica, to report to it.
+    ReportOpened {
+        stream: StreamId,
+        replica: String,
+    },
+    Report {
+        stream: StreamId,
+        message: wire::PeerAnswer,
+    },
+    ReportClosed {
+        stream: StreamId,
+    },
     Store(writer::Event),
+    /// What other replicas wrote.
+    News(Box<News>),
     Policy(follow::Event),
     /// Time passed, and everything that peers had said is handled.
     Tick,
@@ -62,6 +88,18 @@ pub enum Output {
         stream: StreamId,
         message: wire::ConfigMessage,
     },
+    Peer {
+        stream: StreamId,
+        message: wire::PeerAnswer,
+    },
+    Report {
+        stream: StreamId,
+        message: wire::PeerMessage,
+    },
+    /// Report to exactly these replicas.
+    Peers(Vec<ReplicaRow>),
+    /// Once a second: to be said to the store, apart from everything that is written.
+    Beat(Box<Beat>),
     /// End the stream. Nothing more is said on it, and nothing more is read from it.
     Close {
         stream: StreamId,
@@ -85,6 +123,10 @@ pub enum Close {
     Silent,
     #[error("another controller took this cluster over")]
     Fenced,
+    #[error("this controller's database holds world {ours}, yours {theirs}")]
+    OtherWorld { ours: String, theirs: String },
+    #[error("the world was adopted: what everybody has is compared anew")]
+    Adopted,
     #[error("a newer stream of the same peer replaced this one")]
     Replaced,
     #[error("{0}")]

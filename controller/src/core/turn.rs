@@ -10,8 +10,9 @@ use crate::core::message::{Close, Output, StreamId};
 use crate::observe::metrics::Metrics;
 use crate::policy::AcceptedPolicy;
 use crate::status::findings::Findings;
+use crate::store::queue::Write;
 use crate::store::{Cause, WorldId};
-use crate::world::World;
+use crate::world::{Change, Outcome, World};
 
 /// While peers are listened to, that is brought up to date at least so often.
 pub const LISTENING_STEP_MS_MAX: u64 = 1_000;
@@ -24,6 +25,9 @@ pub struct Turn {
     pub listening_ms: u64,
     /// When that was last brought up to date.
     pub listened_at_ms: u64,
+    /// This controller, as its peers know it, and this process of it.
+    pub replica: String,
+    pub instance: String,
     pub world_id: WorldId,
     pub world: World,
     pub policy: AcceptedPolicy,
@@ -39,6 +43,20 @@ pub struct Turn {
     pub welcomed: BTreeSet<ClusterId>,
     /// Clusters that lost something in this turn because a list lacked it.
     pub inferred: BTreeSet<ClusterId>,
+    /// Clusters of which an epoch began here, or became known to have begun elsewhere, in this turn.
+    pub began: BTreeSet<ClusterId>,
+    /// Clusters whose epoch settled here in this turn.
+    pub settled: BTreeSet<ClusterId>,
+    /// What agents reported and was accepted, in order, if somebody is told.
+    pub steps: Vec<Write>,
+    /// Whether this controller reports to another one.
+    pub is_reporting: bool,
+    /// What peers say of their edges changed in this turn.
+    pub peers_moved: bool,
+    /// Which steps of clusters' lives are in force.
+    pub clerk_rev: u64,
+    /// The token of the clerk's lease, if this replica has it: it alone writes history.
+    pub token: Option<u64>,
     pub out: Vec<Output>,
 }
 
@@ -63,11 +81,44 @@ impl Turn {
         self.out.push(Output::Edge { stream, message: wire::ConfigMessage { message: Some(message) } });
     }
 
+    pub fn to_peer(&mut self, stream: StreamId, message: wire::peer_answer::Message) {
+        self.out.push(Output::Peer { stream, message: wire::PeerAnswer { message: Some(message) } });
+    }
+
+    pub fn report(&mut self, stream: StreamId, message: wire::peer_message::Message) {
+        self.out.push(Output::Report { stream, message: wire::PeerMessage { message: Some(message) } });
+    }
+
+    /// Applies what another replica accepted of a cluster. `inferred`: something goes that nobody saw being deleted.
+    /// Returns whether it follows on what is here, or is older; if not, nothing is changed.
+    pub fn follow(&mut self, change: Change, inferred: bool) -> bool {
+        let (cluster, position) = (change.cluster.clone(), change.lineage.position);
+        let before = self.world.position(&cluster);
+        let applied = match self.world.apply(change) {
+            Outcome::Applied(applied) => applied,
+            Outcome::Old => return true,
+            Outcome::Gap => return false,
+        };
+        self.dirty.merge(applied.dirty);
+        if before.epoch != position.epoch {
+            self.began.insert(cluster.clone());
+        }
+        if inferred {
+            self.inferred.insert(cluster.clone());
+        }
+        self.moved.insert(cluster, position);
+        true
+    }
+
     pub fn close(&mut self, stream: StreamId, why: Close) {
         self.out.push(Output::Close { stream, why });
     }
 
     pub fn world_to_wire(&self) -> wire::World {
-        wire::World { id: self.world_id.id.as_bytes().to_vec(), incarnation: self.world_id.incarnation }
+        wire::World {
+            id: self.world_id.id.as_bytes().to_vec(),
+            incarnation: self.world_id.incarnation,
+            adopted: self.world_id.adopted.iter().map(|id| id.as_bytes().to_vec()).collect(),
+        }
     }
 }

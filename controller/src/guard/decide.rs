@@ -6,7 +6,8 @@ use roadstead_routing::id::PoolName;
 use super::Guard;
 use super::hold::{Hold, State};
 use super::kept::Keep;
-use super::overrides::{Effect, Override};
+use super::overrides::{Effect, Override, Pin};
+use super::pinned;
 use crate::core::message::Output;
 use crate::core::turn::Turn;
 use crate::store::queue::Request;
@@ -30,8 +31,12 @@ pub enum Decision {
     ExpectRemoval { scope: Scope, terms: Terms },
     /// No Host of the pool (`None`: of any) changes until it ends; see [`Effect::Freeze`].
     Freeze { pool: Option<PoolName>, terms: Terms },
+    /// The host keeps an earlier version until it ends.
+    Pin { pin: Pin, terms: Terms },
     /// Ends an override early.
     Lift { id: String },
+    /// Everybody gets what one edge is still trying.
+    ReleaseCanary { pool: PoolName, by: String },
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -45,6 +50,8 @@ pub struct Terms {
 pub enum Decided {
     Hold(Hold),
     Override(Override),
+    /// The pool has no trial any more.
+    Released(PoolName),
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -57,6 +64,10 @@ pub enum Refused {
     NoCluster(String),
     #[error("the policy has no pool {0}")]
     NoPool(String),
+    #[error("pool {0} tries nothing on one edge")]
+    NoCanary(String),
+    #[error("revision {revision} of {host} cannot be read; choose another one")]
+    Unreadable { host: String, revision: i64 },
     #[error("a duration must be between 1 second and 7 days")]
     Duration,
     #[error("`{0}` must have 1 to {TEXT_CHARS_MAX} characters and no control characters")]
@@ -82,8 +93,29 @@ impl Guard {
             }
             Decision::ExpectRemoval { scope, terms } => self.set(Effect::ExpectRemoval(scope), terms, turn),
             Decision::Freeze { pool, terms } => self.set(Effect::Freeze(pool), terms, turn),
+            Decision::Pin { pin, .. } if !turn.policy.policy.pools.contains_key(&pin.pool) => {
+                Err(Refused::NoPool(pin.pool.to_string()))
+            }
+            Decision::Pin { pin, .. } if pinned(&pin).is_none() => {
+                Err(Refused::Unreadable { host: pin.host, revision: pin.revision })
+            }
+            Decision::Pin { pin, terms } => self.pin(pin, terms, turn),
+            // Known to the publish stage, which has taken it already if there was anything to release.
+            Decision::ReleaseCanary { pool, .. } => Err(Refused::NoCanary(pool.to_string())),
             Decision::Lift { id } => self.lift(&id, turn).map(Decided::Override).ok_or(Refused::NoOverride(id)),
         }
+    }
+
+    /// A newer pin of the same host replaces the older one.
+    fn pin(&mut self, pin: Pin, terms: Terms, turn: &mut Turn) -> Result<Decided, Refused> {
+        let is_same =
+            |it: &&Override| matches!(&it.effect, Effect::Pin(old) if (&old.pool, &old.host) == (&pin.pool, &pin.host));
+        let older: Vec<String> = self.overrides.values().filter(is_same).map(|it| it.id.clone()).collect();
+        let decided = self.set(Effect::Pin(pin), terms, turn)?;
+        for id in older {
+            self.lift(&id, turn);
+        }
+        Ok(decided)
     }
 
     fn close(&mut self, id: &str, state: State, by: String, turn: &mut Turn) -> Result<Decided, Refused> {
@@ -93,6 +125,7 @@ impl Guard {
         tracing::warn!(hold.id = id, ?state, by, hosts = hold.hosts.len(), "A Hold is decided");
         (hold.state, hold.closed_ms, hold.closed_by) = (state, Some(turn.now_ms), Some(by));
         let decided = hold.clone();
+        self.disobey(id);
         self.touched.insert(id.to_owned());
         self.rejudge = true;
         self.write(turn);
@@ -111,13 +144,18 @@ impl Guard {
         let it = Override::new(effect, text("reason", reason)?, text("by", by)?, times);
         tracing::warn!(override.id = it.id, effect = ?it.effect, by = it.by, reason = it.reason, "An override is set");
         turn.out.push(Output::Store(Request::Keep(Keep::Override(it.clone()))));
+        self.unsaved.insert(it.id.clone());
         self.overrides.insert(it.id.clone(), it.clone());
         self.rejudge = true;
         Ok(Decided::Override(it))
     }
 }
 
-fn text(field: &'static str, text: String) -> Result<String, Refused> {
+/// What a person says about themselves or their reasons.
+///
+/// # Errors
+/// If it says nothing, or is too long.
+pub(crate) fn text(field: &'static str, text: String) -> Result<String, Refused> {
     let is_good = !text.trim().is_empty() && text.chars().count() <= TEXT_CHARS_MAX && !text.contains(char::is_control);
     if is_good { Ok(text) } else { Err(Refused::Text(field)) }
 }

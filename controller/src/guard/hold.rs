@@ -3,10 +3,9 @@
 //! Data only, as it is stored and shown. Must not decide anything; that is [`super`]'s part.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 
 use roadstead_proto::digest::Digest;
-use roadstead_routing::guard::{Scope, Trip};
+use roadstead_routing::guard::{Scope, ScopeText, Trip};
 use roadstead_routing::id::{ClusterId, HostKey, PoolName};
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +29,9 @@ pub struct Hold {
     pub state: State,
     pub closed_ms: Option<u64>,
     pub closed_by: Option<String>,
+    /// The replica that opened it and says which hosts are its. Empty: whoever is the clerk.
+    #[serde(default)]
+    pub owner: String,
 }
 
 /// Where the changes come from, as far as it is known.
@@ -56,7 +58,7 @@ pub enum State {
 }
 
 impl Hold {
-    pub(super) fn new(id: String, trip: &Trip, since_ms: u64) -> Self {
+    pub(super) fn new(id: String, trip: &Trip, since_ms: u64, owner: String) -> Self {
         Self {
             id,
             pool: trip.pool.clone(),
@@ -68,6 +70,7 @@ impl Hold {
             state: State::Open,
             closed_ms: None,
             closed_by: None,
+            owner,
         }
     }
 
@@ -91,57 +94,17 @@ impl Hold {
     }
 }
 
-/// `pool`, `cluster/ID` or `namespace/CLUSTER/NAMESPACE`.
-pub struct ScopeText<'a>(pub &'a Scope);
-
-impl fmt::Display for ScopeText<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Scope::Pool => f.write_str("pool"),
-            Scope::Cluster(cluster) => write!(f, "cluster/{cluster}"),
-            Scope::Namespace(cluster, namespace) => write!(f, "namespace/{cluster}/{namespace}"),
-        }
-    }
-}
-
-/// Reads what [`ScopeText`] writes.
-pub fn parse_scope(text: &str) -> Option<Scope> {
-    match text.split('/').collect::<Vec<_>>()[..] {
-        ["pool"] => Some(Scope::Pool),
-        ["cluster", cluster] if !cluster.is_empty() => Some(Scope::Cluster(cluster.into())),
-        ["namespace", cluster, namespace] if !cluster.is_empty() && !namespace.is_empty() => {
-            Some(Scope::Namespace(cluster.into(), namespace.into()))
-        }
-        _ => None,
-    }
-}
-
 /// For `#[serde(with)]`: a scope as its text.
 pub(super) mod scope_text {
-    use roadstead_routing::guard::Scope;
+    use roadstead_routing::guard::{Scope, ScopeText};
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
     pub fn serialize<S: Serializer>(scope: &Scope, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_str(&super::ScopeText(scope))
+        to.collect_str(&ScopeText(scope))
     }
 
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Scope, D::Error> {
         let text = String::deserialize(from)?;
-        super::parse_scope(&text).ok_or_else(|| D::Error::custom(format!("not a scope: {text}")))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn scopes_are_read_as_they_are_written() {
-        for scope in [Scope::Pool, Scope::Cluster("eu".into()), Scope::Namespace("eu".into(), "shop".into())] {
-            assert_eq!(parse_scope(&ScopeText(&scope).to_string()), Some(scope));
-        }
-        for bad in ["", "cluster/", "namespace/eu", "namespace/eu/", "cluster/a/b", "pool/x"] {
-            assert_eq!(parse_scope(bad), None, "{bad}");
-        }
+        Scope::parse(&text).ok_or_else(|| D::Error::custom(format!("not a scope: {text}")))
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use roadstead_proto::digest::Digest;
-use roadstead_routing::id::{BackendId, HostKey, PoolName};
+use roadstead_routing::id::{BackendId, ClusterId, HostKey, PoolName};
 
 use super::hold::Hold;
 use super::overrides::Override;
@@ -53,6 +53,9 @@ pub struct Kept {
     pub published: BTreeMap<(PoolName, HostKey), Vec<u8>>,
     /// In the order of time.
     pub losses: Vec<Loss>,
+    /// When each cluster last lost something because a list lacked it, within the guard's window. Milliseconds since the
+    /// Unix epoch.
+    pub inferred: BTreeMap<ClusterId, u64>,
 }
 
 /// A version of a Host that was replaced or withdrawn within the guard's window.

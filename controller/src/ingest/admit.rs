@@ -11,7 +11,7 @@ use roadstead_routing::object::Object;
 use crate::world::Limit;
 
 /// An object that may enter.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq)]
 pub struct Admitted {
     pub object: Object,
     pub digest: Digest,
@@ -83,6 +83,7 @@ fn key_of(object: &wire::Object) -> Option<ObjectKey> {
         wire::object::Spec::Ingress(_) => Kind::Ingress,
         wire::object::Spec::Service(_) => Kind::Service,
         wire::object::Spec::EndpointSlice(_) => Kind::EndpointSlice,
+        wire::object::Spec::Secret(_) => Kind::Secret,
     };
     (!object.name.is_empty()).then(|| ObjectKey::new(kind, &object.namespace, &object.name))
 }

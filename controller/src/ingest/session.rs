@@ -5,21 +5,22 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use roadstead_proto::finding;
-use roadstead_proto::wire;
+use prost::Message;
 use roadstead_proto::wire::agent_message::Message as Said;
 use roadstead_proto::wire::controller_message::Message as Say;
-use roadstead_routing::finding::{Code, Finding, Severity};
+use roadstead_proto::{finding, object, wire};
+use roadstead_routing::finding::Finding;
 use roadstead_routing::id::{ClusterId, Kind, ObjectKey, Position};
 
 use crate::core::message::{Close, Output, StreamId};
 use crate::core::turn::Turn;
 use crate::ingest::admit::{Admitted, admit, over_limit};
-use crate::ingest::prune::{Prune, Verdict, Withheld};
+use crate::ingest::prune::Prune;
 use crate::status::findings::Source;
 use crate::store::StoredObject;
 use crate::store::queue::{Request, Write};
-use crate::world::Change;
+use crate::world::lineage::Lineage;
+use crate::world::{Base, Change, Outcome, Unstored};
 
 /// Deltas that wait for their acknowledgement one by one. Beyond, the newest ones share one: an Ack covers all before.
 pub const ACKS_WAITING_MAX: usize = 10_000;
@@ -40,6 +41,20 @@ impl Session {
     pub fn new(cluster: ClusterId, epoch: u64) -> Self {
         let position = Position { epoch, seq: 0 };
         Self { cluster, position, durable_seq: 0, acks: VecDeque::new(), prune: Prune::default() }
+    }
+
+    /// What this replica has of the cluster and the store has not is the first change of the epoch.
+    pub fn store_first(&mut self, unstored: Unstored, turn: &mut Turn) {
+        let Unstored { upserts, removals } = unstored;
+        if upserts.is_empty() && removals.is_empty() {
+            return;
+        }
+        let admitted = upserts.into_iter().map(|(object, digest)| {
+            let packed = object::to_wire(&object).encode_to_vec();
+            Admitted { object, digest, packed }
+        });
+        let removals = removals.into_iter().collect();
+        self.accept(admitted.collect(), removals, false, turn);
     }
 
     pub fn epoch(&self) -> u64 {
@@ -78,6 +93,7 @@ impl Session {
             return;
         }
         self.durable_seq = self.durable_seq.max(position.seq);
+        turn.world.durable(&self.cluster, position);
         while let Some((seq, agent_seq)) = self.acks.front().copied()
             && seq <= self.durable_seq
         {
@@ -87,11 +103,7 @@ impl Session {
     }
 
     fn bucket_request(&mut self, stream: StreamId, request: &wire::BucketRequest, turn: &mut Turn) {
-        let contents = match turn.world.held(&self.cluster) {
-            Some(held) => held.contents(&request.buckets),
-            None => vec![wire::BucketContents { buckets: Vec::new(), last: true }],
-        };
-        for chunk in contents {
+        for chunk in turn.world.contents(&self.cluster, request) {
             turn.to_agent(stream, Say::BucketContents(chunk));
         }
     }
@@ -107,7 +119,7 @@ impl Session {
         }
         let removals = self.removals(delta.removals, turn);
         if !admitted.is_empty() || !removals.is_empty() {
-            self.accept(admitted, removals, turn);
+            self.accept(admitted, removals, false, turn);
         }
         self.wait_for_ack(delta.seq);
         self.durable(stream, Position { seq: self.durable_seq, ..self.position }, turn);
@@ -143,13 +155,21 @@ impl Session {
     }
 
     /// Assigns the next position, applies, and queues for the store.
-    fn accept(&mut self, admitted: Vec<Admitted>, removals: Vec<ObjectKey>, turn: &mut Turn) {
+    fn accept(&mut self, admitted: Vec<Admitted>, removals: Vec<ObjectKey>, inferred: bool, turn: &mut Turn) {
+        let since = self.position;
         self.position.seq += 1;
         let position = self.position;
         turn.metrics.ingest.objects.inc_by((admitted.len() + removals.len()) as u64);
         let upserts = admitted.iter().map(|it| (it.object.clone(), it.digest)).collect();
-        let change = Change { cluster: self.cluster.clone(), position, upserts, removals: removals.clone() };
-        let Some(applied) = turn.world.apply(change) else {
+        let lineage = turn.world.lineage(&self.cluster).cloned().unwrap_or_default();
+        let change = Change {
+            cluster: self.cluster.clone(),
+            lineage: Lineage { position, ..lineage },
+            base: Base::Since(since),
+            upserts,
+            removals: removals.clone(),
+        };
+        let Outcome::Applied(applied) = turn.world.apply(change) else {
             // Positions of an epoch are assigned here only, in order; an older one cannot occur.
             tracing::error!(cluster.id = %self.cluster, %position, "A change older than the world was not applied");
             return;
@@ -169,7 +189,10 @@ impl Session {
             position,
             packed: it.packed,
         });
-        let write = Write { cluster: self.cluster.clone(), position, upserts: upserts.collect(), removals };
+        let write = Write { cluster: self.cluster.clone(), position, upserts: upserts.collect(), removals, inferred };
+        if turn.is_reporting {
+            turn.steps.push(write.clone());
+        }
         turn.out.push(Output::Store(Request::Write(write)));
     }
 
@@ -193,38 +216,29 @@ impl Session {
 
     fn sync_complete(&mut self, complete: &wire::SyncComplete, turn: &mut Turn) {
         let Some(kind) = Kind::from_number(complete.kind) else { return };
-        match self.prune.completed(kind, &self.cluster, &turn.world) {
-            Verdict::Wait => {}
-            Verdict::Judged { removed, withheld } => {
-                let findings: Vec<Finding> = withheld.map(|withheld| self.withheld(withheld)).into_iter().collect();
-                for finding in &findings {
-                    turn.metrics.ingest.prunes_withheld.inc();
-                    tracing::error!(cluster.id = %self.cluster, message = finding.message, "A prune is withheld");
-                }
-                turn.findings.set(&Source::Prune(self.cluster.clone()), findings);
-                if !removed.is_empty() {
-                    turn.inferred.insert(self.cluster.clone());
-                    self.accept(Vec::new(), removed, turn);
-                }
-                if withheld.is_none() {
-                    self.compare_count(kind, complete.count, turn);
-                }
-            }
+        let removed = self.prune.completed(kind);
+        if !removed.is_empty() {
+            turn.inferred.insert(self.cluster.clone());
+            self.accept(Vec::new(), removed, true, turn);
+        }
+        if kind == Kind::Secret {
+            turn.dirty.merge(turn.world.secrets_known(&self.cluster));
+        }
+        if self.prune.is_empty() {
+            self.compare_count(kind, complete.count, turn);
+        }
+        let is_settled = turn.world.lineage(&self.cluster).is_some_and(|lineage| lineage.settled);
+        if !is_settled && Kind::ROUTING.iter().all(|kind| self.is_complete(*kind)) {
+            self.settle(turn);
         }
     }
 
-    fn withheld(&self, withheld: Withheld) -> Finding {
-        let Withheld { objects, hosts } = withheld;
-        Finding {
-            cluster: self.cluster.clone(),
-            object: None,
-            code: Code::PruneWithheld,
-            severity: Severity::Error,
-            message: format!(
-                "{objects} objects are missing from the cluster's lists, without which none of its {hosts} hosts could be served; nothing is removed"
-            ),
-            remedy: "Restore the cluster's Ingresses or the agent's permissions. If the cluster is meant to serve nothing: create one Ingress with any host, restart the agent, then delete that Ingress.".to_owned(),
-        }
+    /// Everything the cluster had to say first is here: what is older than this epoch is superseded.
+    fn settle(&self, turn: &mut Turn) {
+        let (cluster, position, incarnation) = (self.cluster.clone(), self.position, turn.world_id.incarnation);
+        turn.world.settle(&cluster, incarnation);
+        turn.settled.insert(cluster.clone());
+        turn.out.push(Output::Store(Request::Settled { cluster, position, incarnation }));
     }
 
     fn compare_count(&self, kind: Kind, reported: u64, turn: &mut Turn) {

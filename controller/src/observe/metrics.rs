@@ -27,7 +27,6 @@ pub struct IngestMetrics {
     pub objects: Counter,
     /// Objects that were not let in.
     pub refused: Counter,
-    pub prunes_withheld: Counter,
     pub count_mismatches: Counter,
     pub live: Gauge,
     pub stale: Gauge,
@@ -97,11 +96,6 @@ impl IngestMetrics {
         registry.register("deltas", "Deltas received from agents", self.deltas.clone());
         registry.register("objects", "Objects and removals applied", self.objects.clone());
         registry.register("refused", "Objects not let in", self.refused.clone());
-        registry.register(
-            "prunes_withheld",
-            "Lists that would have removed all hosts of a cluster",
-            self.prunes_withheld.clone(),
-        );
         registry.register("count_mismatches", "Full lists after which counts differed", self.count_mismatches.clone());
         registry.register("clusters_live", "Clusters with a live agent", self.live.clone());
         registry.register("clusters_stale", "Clusters that lost their agent", self.stale.clone());

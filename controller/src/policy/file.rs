@@ -5,7 +5,8 @@ use std::path::Path;
 
 use roadstead_proto::digest::Digest;
 use roadstead_proto::identity::Identity;
-use roadstead_routing::policy::{Activate, Policy, StalePolicy, WEIGHT_MAX};
+use roadstead_routing::grant::Grant;
+use roadstead_routing::policy::{PRIORITY_MAX, Policy, WEIGHT_MAX};
 
 use super::content_digest;
 
@@ -17,8 +18,7 @@ const DNS_LABEL_BYTES_MAX: usize = 63;
 
 /// Keys that the documentation describes and that have no effect in this version. Ignoring one silently would be
 /// worse than refusing it.
-const NOT_YET: [&str; 7] =
-    ["all_down", "gateway", "grants", "mode", "reach", "stale_pod_ip_after", "weigh_by_endpoints"];
+const NOT_YET: [&str; 4] = ["all_down", "gateway", "reach", "weigh_by_endpoints"];
 
 /// A good file.
 #[derive(Clone, PartialEq, Debug)]
@@ -59,25 +59,24 @@ fn explain(error: &serde_saphyr::Error) -> String {
                 format!("{line}unknown key `{field}`, expected one of {}", expected.join(", "))
             }
         }
-        other => format!("{line}{}", other.to_string().lines().next().unwrap_or("not a policy")),
+        other => {
+            let text = other.to_string();
+            // The line is said already.
+            let what = text.lines().next().and_then(|text| text.split(" at line ").next());
+            format!("{line}{}", what.unwrap_or("not a policy"))
+        }
     }
 }
 
 fn validate(policy: &Policy) -> Result<(), String> {
-    if policy.defaults.stale != StalePolicy::Hold {
-        return Err("defaults.stale: only `hold` is supported by this version".to_owned());
-    }
     for (cluster, it) in &policy.clusters {
         Identity::parse(&format!("cluster/{cluster}"))
             .map_err(|_| format!("clusters.{cluster}: not a cluster id: use a-z, 0-9, `-` and `.`"))?;
-        if it.activate != Activate::Auto {
-            return Err(format!("clusters.{cluster}.activate: only `auto` is supported by this version"));
-        }
-        if policy.stale(cluster) != StalePolicy::Hold {
-            return Err(format!("clusters.{cluster}.stale: only `hold` is supported by this version"));
-        }
         if it.weight > WEIGHT_MAX {
             return Err(format!("clusters.{cluster}.weight: {} is above {WEIGHT_MAX}", it.weight));
+        }
+        if it.priority > PRIORITY_MAX {
+            return Err(format!("clusters.{cluster}.priority: {} is above {PRIORITY_MAX}", it.priority));
         }
     }
     for (pool, it) in &policy.pools {
@@ -99,7 +98,23 @@ fn validate(policy: &Policy) -> Result<(), String> {
             return Err(format!("classes.{class}.pool: there is no pool `{}`", it.pool));
         }
     }
+    for (index, grant) in policy.grants.iter().enumerate() {
+        validate_grant(grant).map_err(|problem| format!("grants[{index}].{problem}"))?;
+    }
     Ok(())
+}
+
+/// A name that nobody can have would take the hosts from everybody.
+fn validate_grant(grant: &Grant) -> Result<(), String> {
+    if grant.hosts.is_empty() {
+        return Err("hosts: name at least one host or suffix".to_owned());
+    }
+    for cluster in &grant.clusters {
+        Identity::parse(&format!("cluster/{cluster}"))
+            .map_err(|_| format!("clusters: `{cluster}` is no cluster id"))?;
+    }
+    let bad = grant.namespaces.iter().find(|name| !is_dns_name(name) || name.contains('.'));
+    bad.map_or(Ok(()), |bad| Err(format!("namespaces: `{bad}` is no name of a namespace")))
 }
 
 fn is_address(text: &str) -> bool {
@@ -122,6 +137,7 @@ fn is_dns_name(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use roadstead_routing::policy::{Activate, StalePolicy};
 
     const GOOD: &str = "
 clusters:
@@ -132,7 +148,9 @@ pools:
   internal: {kind: edge, addresses: [lb.internal.example.com]}
 classes:
   roadstead: {pool: public}
-  nginx:     {pool: public, status: never}
+  nginx:     {pool: public, status: never, mode: nginx-compat}
+grants:
+  - {hosts: ['*.pay.example.com'], clusters: [eu-west], namespaces: [payments]}
 defaults: {strategy: spread, stale: hold}
 ";
 
@@ -142,6 +160,13 @@ defaults: {strategy: spread, stale: hold}
         assert_eq!(policy.cluster(&"us-east".into()).weight, 50);
         assert_eq!(policy.default_pool().unwrap().as_str(), "public");
         assert_eq!(policy.classes.len(), 2);
+    }
+
+    #[test]
+    fn clusters_may_wait_for_activation_and_lapse_when_stale() {
+        let policy = parse("clusters: {a: {activate: manual, stale: {hold_for: 10m}}}").unwrap();
+        assert_eq!(policy.cluster(&"a".into()).activate, Activate::Manual);
+        assert!(matches!(policy.stale(&"a".into()), StalePolicy::HoldFor(span) if span.seconds() == 600));
     }
 
     #[test]
@@ -163,9 +188,17 @@ defaults: {strategy: spread, stale: hold}
                 "line 2: unknown key `wait`, expected one of region, weight, priority, activate, stale",
             ),
             ("clusters:\n  a: {\n    reach: pod-ip}", "line 3: `reach` is not supported by this version"),
-            ("clusters:\n  a: {activate: manual}", "clusters.a.activate: only `auto` is supported by this version"),
-            ("defaults: {stale: {hold_for: 10m}}", "defaults.stale: only `hold` is supported by this version"),
-            ("grants: []", "line 1: `grants` is not supported by this version"),
+            ("clusters:\n  a: {priority: 1001}", "clusters.a.priority: 1001 is above 1000"),
+            ("grants:\n- {hosts: []}", "grants[0].hosts: name at least one host or suffix"),
+            ("grants:\n- {hosts: [a.ex.com], clusters: [A]}", "grants[0].clusters: `A` is no cluster id"),
+            (
+                "grants:\n- {hosts: [a.ex.com], namespaces: [a.b]}",
+                "grants[0].namespaces: `a.b` is no name of a namespace",
+            ),
+            (
+                "grants:\n- {hosts: [a.*.com]}",
+                "line 2: `a.*.com` is neither a host such as shop.example.com nor a suffix such as *.example.com",
+            ),
         ];
         for (body, expected) in cases {
             assert_eq!(parse(body).unwrap_err(), expected, "{body}");

@@ -1,30 +1,35 @@
 //! One edge of a pool: what it was told and acknowledged, what it refused, what it still has to be told.
 //!
 //! Hello → the buckets that differ are asked for → the differences become pending → Updates within a window. An edge
-//! never goes back in time: where it holds something newer than this controller knows of a cluster, what differed when
-//! it connected is withheld until the controller has caught up.
+//! never goes back in time: while it holds something newer than this controller knows of a cluster, nothing in which
+//! that cluster has a part is sent ([`behind`] says when that is), and nothing at all while its policy is newer.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use prost::Message;
-use roadstead_proto::digest::{BucketHashes, Digest, bucket_of};
-use roadstead_proto::resource::{ResourceKey, backend_to_wire, host_to_wire};
+use roadstead_proto::digest::{BucketHashes, Digest};
+use roadstead_proto::resource::{ResourceKey, backend_id_from_wire};
 use roadstead_proto::wire;
 use roadstead_proto::wire::config_message::Message as Say;
-use roadstead_routing::id::{ClusterId, HostKey, Position};
-use roadstead_routing::limit::MESSAGE_BYTES_MAX;
+use roadstead_routing::id::{BackendId, ClusterId, HostKey, Position};
 
 use crate::core::message::{Close, EdgeId, StreamId};
 use crate::core::turn::Turn;
 use crate::held::Held;
-use crate::ingest::Ingest;
+use crate::publish::behind::{Behind, Standing};
+use crate::publish::canary::Seen;
 use crate::publish::pending::{self, Pending};
 use crate::publish::pool::Content;
+
+mod session;
 
 /// Updates that may be unacknowledged on one stream.
 pub const WINDOW: usize = 8;
 /// What an Update carries besides resources stays below this.
 const OVERHEAD_BYTES: usize = 64 * 1024;
+/// What an edge's guard refused is offered again so often: its window moves on.
+const OFFER_AGAIN_MS: u64 = 60_000;
+/// Failing backends that are remembered of one edge.
+pub const FAILING_MAX: usize = 1_000;
 /// Resources an edge may claim to hold.
 pub const HELD_MAX: usize = 2_000_000;
 
@@ -33,6 +38,8 @@ pub const HELD_MAX: usize = 2_000_000;
 pub struct Edge {
     session: Option<Session>,
     refused: BTreeMap<ResourceKey, Digest>,
+    /// Backends of which it could not connect to some endpoints lately.
+    failing: BTreeSet<BackendId>,
     /// Connected or disconnected since.
     pub since_ms: u64,
     pub version: String,
@@ -45,22 +52,34 @@ struct Session {
     last_heard_ms: u64,
     phase: Phase,
     pending: Pending,
-    /// What differed at Hello, held back while `behind` names a cluster.
+    /// What must wait, because the edge may have something newer.
     withheld: Pending,
-    /// Clusters of which the edge has seen more than this controller, and how much.
-    behind: BTreeMap<ClusterId, Position>,
+    behind: Behind,
+    /// Of hosts that are to be sent: the clusters that had a part in some version since what the edge holds.
+    involved: BTreeMap<HostKey, BTreeSet<ClusterId>>,
     in_flight: VecDeque<InFlight>,
     /// How many Updates in flight carry a key.
     unacknowledged: BTreeMap<ResourceKey, usize>,
     last_nonce: u64,
     /// What the edge was told about positions.
     told: BTreeMap<ClusterId, Position>,
+    /// What its guard was told.
+    context: Option<wire::GuardContext>,
+    /// What its guard refused.
+    guarded: BTreeSet<ResourceKey>,
+    /// When that was offered again last, and how often it was: what was sent before is offered again too.
+    offered_ms: u64,
+    offers: u64,
     is_synced: bool,
+    /// It had no table when it connected, and has no complete one yet.
+    is_new: bool,
 }
 
 enum Phase {
     /// Connected; no Hello yet.
     Greeting,
+    /// It has the table of another world, and a person must say which one is right.
+    Foreign(wire::World),
     /// Waits for what the edge holds in these buckets, ascending.
     Comparing {
         buckets: Vec<u32>,
@@ -76,6 +95,7 @@ enum Next<'a> {
 
 struct InFlight {
     nonce: u64,
+    offers: u64,
     sent: Vec<(ResourceKey, Option<Digest>)>,
 }
 
@@ -137,6 +157,7 @@ impl Edge {
             matches!(session.phase, Phase::Live)
                 && !session.pending.contains(key)
                 && !session.withheld.contains(key)
+                && !session.guarded.contains(key)
                 && !session.unacknowledged.contains_key(key)
                 && !self.refused.contains_key(key)
         })
@@ -146,8 +167,14 @@ impl Edge {
     pub fn unsettled_hosts(&self) -> Option<BTreeSet<HostKey>> {
         let session = self.session.as_ref().filter(|session| matches!(session.phase, Phase::Live))?;
         let waiting = session.pending.keys().chain(session.withheld.keys());
-        let keys = waiting.chain(session.unacknowledged.keys()).chain(self.refused.keys());
-        Some(keys.filter_map(|key| if let ResourceKey::Host(host) = key { Some(host.clone()) } else { None }).collect())
+        let keys = waiting.chain(session.unacknowledged.keys()).chain(&session.guarded).chain(self.refused.keys());
+        Some(keys.filter_map(ResourceKey::host).cloned().collect())
+    }
+
+    /// As the trial of a change looks at it.
+    pub fn seen(&self, policy_rev: u64) -> Seen {
+        let refused = self.refused().chain(self.guarded()).filter_map(ResourceKey::host);
+        Seen { policy_rev, unsettled: self.unsettled_hosts(), refused: refused.cloned().collect() }
     }
 
     /// Takes the edge's word for what it holds. Returns refusals that are forgotten, because the edge is of another
@@ -169,11 +196,15 @@ impl Edge {
         let theirs = BucketHashes::from_bytes(&hello.held)
             .ok_or_else(|| Close::Protocol("`held` is not a list of bucket hashes".to_owned()))?;
         let buckets = held.hashes().differing(&theirs);
-        // Positions of another world cannot be compared with ours; such an edge refuses what we send anyway.
-        if hello.world == Some(turn.world_to_wire()) {
-            session.remember_positions(&hello.positions.unwrap_or_default());
-        }
-        session.phase = Phase::Comparing { buckets, theirs: BTreeMap::new() };
+        // What changed before Hello is in `held`, which is what the edge is compared with.
+        session.pending = Pending::default();
+        session.phase = match Standing::of(hello.world.as_ref(), turn) {
+            Standing::Foreign => Phase::Foreign(hello.world.unwrap_or_default()),
+            standing => {
+                session.remember_positions(standing, &hello.positions.unwrap_or_default(), turn);
+                Phase::Comparing { buckets, theirs: BTreeMap::new() }
+            }
+        };
         let forgotten = if hello.version == self.version { BTreeMap::new() } else { std::mem::take(&mut self.refused) };
         (self.version, self.region, self.zone) = (hello.version, hello.region, hello.zone);
         tracing::info!(pool = %id.pool, edge.id = id.edge, "An edge connected");
@@ -203,6 +234,12 @@ impl Edge {
             let Some(key) = ResourceKey::parse(&entry.key) else { continue };
             let digest = Digest::from_slice(&entry.digest)
                 .ok_or_else(|| Close::Protocol(format!("the digest of {} is not 16 bytes long", entry.key)))?;
+            if let ResourceKey::Host(host) = &key
+                && !entry.clusters.is_empty()
+            {
+                let clusters = entry.clusters.iter().map(|id| ClusterId::from(id.as_str()));
+                session.involved.entry(host.clone()).or_default().extend(clusters);
+            }
             theirs.insert(key, digest);
         }
         if theirs.len() > HELD_MAX {
@@ -214,16 +251,67 @@ impl Edge {
         Ok(())
     }
 
-    /// A resource of the pool went from `before` to `after`.
-    pub fn changed(&mut self, key: &ResourceKey, before: Option<Digest>, after: Option<Digest>) {
+    /// A resource of the pool went from `before` to `after`. Of a host: the clusters that had or have a part in it.
+    pub fn changed(
+        &mut self,
+        key: &ResourceKey,
+        before: Option<Digest>,
+        after: Option<Digest>,
+        clusters: &BTreeSet<ClusterId>,
+    ) {
         let was_refused = self.refused.remove(key).is_some();
         let Some(session) = &mut self.session else { return };
         let edge = if was_refused { pending::Edge::Unknown } else { pending::Edge::from(before) };
+        if let ResourceKey::Host(host) = key {
+            session.involved.entry(host.clone()).or_default().extend(clusters.iter().cloned());
+        }
         if session.withheld.contains(key) {
             session.withheld.set(key, edge, after);
         } else {
             session.pending.set(key, edge, after);
         }
+    }
+
+    /// Offers again what the edge's guard refused: what it may let through has changed.
+    pub fn offer_again(&mut self, held: &Held<ResourceKey>) {
+        let Some(session) = &mut self.session else { return };
+        session.offers += 1;
+        for key in std::mem::take(&mut session.guarded) {
+            let wanted = held.get(&key);
+            session.pending.set(&key, pending::Edge::Unknown, wanted);
+        }
+    }
+
+    /// What its own guard refused.
+    pub fn guarded(&self) -> impl Iterator<Item = &ResourceKey> {
+        self.session.iter().flat_map(|session| &session.guarded)
+    }
+
+    pub fn set_failing(&mut self, health: wire::BackendHealth) {
+        let failing = health.failing.into_iter().take(FAILING_MAX);
+        self.failing = failing.filter_map(|it| backend_id_from_wire(it.backend?).ok()).collect();
+    }
+
+    pub fn failing(&self) -> impl Iterator<Item = &BackendId> {
+        self.failing.iter()
+    }
+
+    /// The world whose table it has, if that is not this one.
+    pub fn foreign_world(&self) -> Option<&wire::World> {
+        match &self.session.as_ref()?.phase {
+            Phase::Foreign(world) => Some(world),
+            _ => None,
+        }
+    }
+
+    /// Clusters of which it has something newer than this controller.
+    pub fn ahead(&self) -> impl Iterator<Item = (&ClusterId, Position)> {
+        self.session.iter().flat_map(|session| session.behind.positions())
+    }
+
+    /// Since when its whole table is newer than what this controller knows, if it is.
+    pub fn ahead_of_everything_since_ms(&self) -> Option<u64> {
+        self.session.as_ref()?.behind.everything_since_ms()
     }
 
     /// # Errors
@@ -234,17 +322,27 @@ impl Edge {
         let Some(update) = update else {
             return Err(Close::Protocol(format!("result of Update {} out of order", result.nonce)));
         };
-        let mut reasons: BTreeMap<ResourceKey, String> = result
-            .refusals
-            .into_iter()
-            .filter_map(|refusal| Some((ResourceKey::parse(&refusal.key)?, refusal.reason)))
-            .collect();
+        let refusals = result.refusals.into_iter();
+        let mut reasons: BTreeMap<ResourceKey, (String, bool)> =
+            refusals.filter_map(|it| Some((ResourceKey::parse(&it.key)?, (it.reason, it.guarded)))).collect();
         let mut outcome = Outcome { accepted: Vec::new(), refused: Vec::new() };
         for (key, digest) in update.sent {
             session.acknowledge(&key);
             match (reasons.remove(&key), digest) {
-                (Some(reason), Some(digest)) => {
-                    if !session.pending.now_unknown(&key) {
+                (Some((reason, true)), _) => {
+                    // A later Update has the key as well: what becomes of that one counts.
+                    let waits = session.pending.now_unknown(&key)
+                        || session.withheld.now_unknown(&key)
+                        || session.unacknowledged.contains_key(&key);
+                    if !waits && update.offers < session.offers {
+                        session.pending.set(&key, pending::Edge::Unknown, digest);
+                    } else if !waits {
+                        session.guarded.insert(key.clone());
+                    }
+                    outcome.refused.push((key, reason));
+                }
+                (Some((reason, false)), Some(digest)) => {
+                    if !session.pending.now_unknown(&key) && !session.withheld.now_unknown(&key) {
                         self.refused.insert(key.clone(), digest);
                     }
                     outcome.refused.push((key, reason));
@@ -260,11 +358,20 @@ impl Edge {
 
     /// Sends Updates while there is something to say and room in the window. Returns whether the first set was
     /// completed by it.
-    pub fn flush(&mut self, content: &Content<'_>, ingest: &Ingest, turn: &mut Turn) -> bool {
+    pub fn flush(&mut self, content: &Content<'_>, turn: &mut Turn) -> bool {
         let Some(session) = self.session.as_mut().filter(|session| matches!(session.phase, Phase::Live)) else {
             return false;
         };
-        session.catch_up(content.held, ingest, turn);
+        if turn.now_ms >= session.offered_ms + OFFER_AGAIN_MS {
+            session.offered_ms = turn.now_ms;
+            self.offer_again(content.held);
+        }
+        let Some(session) = &mut self.session else { return false };
+        session.behind.look(&session.told, turn);
+        if session.behind.is_everything() {
+            return false;
+        }
+        session.sort_out(content);
         let was_synced = session.is_synced;
         while session.in_flight.len() < WINDOW && (session.next().is_some() || !session.is_synced) {
             let update = session.next_update(content, turn);
@@ -275,160 +382,23 @@ impl Edge {
     }
 }
 
-impl Session {
-    fn new(stream: StreamId, listening_ms: u64) -> Self {
-        Self {
-            stream,
-            last_heard_ms: listening_ms,
-            phase: Phase::Greeting,
-            pending: Pending::default(),
-            withheld: Pending::default(),
-            behind: BTreeMap::new(),
-            in_flight: VecDeque::new(),
-            unacknowledged: BTreeMap::new(),
-            last_nonce: 0,
-            told: BTreeMap::new(),
-            is_synced: false,
-        }
-    }
-
-    /// Everything the edge knows counts as possibly ahead of us until [`Self::catch_up`] has looked.
-    fn remember_positions(&mut self, positions: &wire::Positions) {
-        for entry in &positions.clusters {
-            let position = entry.position.unwrap_or_default();
-            let position = Position { epoch: position.epoch, seq: position.seq };
-            self.told.insert(entry.cluster.as_str().into(), position);
-        }
-        self.behind.clone_from(&self.told);
-    }
-
-    /// The edge said everything it holds in the differing buckets: what is not equal becomes withheld, to be released
-    /// by [`Self::catch_up`] as soon as nothing speaks against it. Changes since Hello are in `pending` already.
-    fn compare(&mut self, held: &Held<ResourceKey>, refused: &BTreeMap<ResourceKey, Digest>) {
-        let Phase::Comparing { buckets, mut theirs } = std::mem::replace(&mut self.phase, Phase::Live) else { return };
-        let differs = |bucket: u32| buckets.binary_search(&bucket).is_ok();
-        self.pending.retain(|key| !differs(bucket_of(&key.to_string()) as u32));
-        for (key, digest) in held.in_buckets(differs).into_values().flatten() {
-            let edge = theirs.remove(key);
-            if refused.get(key) != Some(&digest) {
-                self.withheld.set(key, edge.into(), Some(digest));
-            }
-        }
-        for (key, digest) in theirs {
-            self.withheld.set(&key, pending::Edge::Holds(digest), None);
-        }
-    }
-
-    /// Releases what was withheld, once the controller knows as much as the edge.
-    fn catch_up(&mut self, held: &Held<ResourceKey>, ingest: &Ingest, turn: &Turn) {
-        self.behind.retain(|cluster, position| !is_caught_up(cluster, *position, ingest, turn));
-        if self.withheld.is_empty() {
-            return;
-        }
-        let (mut kept, behind) = (Pending::default(), &self.behind);
-        for (key, edge) in std::mem::take(&mut self.withheld).into_keys() {
-            let waits = match &key {
-                // One that the edge lacks is used by none of the hosts it retains, but a new host may need it.
-                ResourceKey::Backend(id) => behind.contains_key(&id.cluster) && edge != pending::Edge::Absent,
-                // Which clusters had a part in the edge's version cannot be told from ours.
-                ResourceKey::Host(_) => !behind.is_empty(),
-            };
-            let target = if waits { &mut kept } else { &mut self.pending };
-            target.set(&key, edge, held.get(&key));
-        }
-        self.withheld = kept;
-    }
-
-    /// What to send next: upserts first, then removals. While anything is withheld the edge retains hosts of which
-    /// this controller does not know what they refer to, so nothing is removed.
-    fn next(&self) -> Option<Next<'_>> {
-        let removal = || self.pending.next_removal().filter(|_| self.withheld.is_empty());
-        self.pending.next_upsert().map(Next::Upsert).or_else(|| removal().map(Next::Removal))
-    }
-
-    /// Takes as much as fits into one message.
-    fn next_update(&mut self, content: &Content<'_>, turn: &Turn) -> wire::Update {
-        let mut bytes = OVERHEAD_BYTES;
-        let mut update = wire::Update { world: Some(turn.world_to_wire()), ..wire::Update::default() };
-        let mut sent = Vec::new();
-        while let Some(next) = self.next() {
-            let (key, upsert) = match next {
-                // Only what the pool holds is ever pending as an upsert.
-                Next::Upsert(key) => (key.clone(), upsert(key, content)),
-                Next::Removal(key) => (key.clone(), None),
-            };
-            bytes += upsert.as_ref().map_or_else(|| key.to_string().len() + 8, Message::encoded_len);
-            if bytes > MESSAGE_BYTES_MAX && !sent.is_empty() {
-                break;
-            }
-            self.pending.remove(&key);
-            sent.push((key.clone(), upsert.as_ref().and_then(|upsert| Digest::from_slice(&upsert.digest))));
-            match upsert {
-                Some(upsert) => update.upserts.push(upsert),
-                None => update.removals.push(key.to_string()),
-            }
-        }
-        for (key, _) in &sent {
-            *self.unacknowledged.entry(key.clone()).or_default() += 1;
-        }
-        update.synced = self.next().is_none() && !self.is_synced;
-        self.is_synced |= update.synced;
-        update.positions = Some(self.news_of_positions(turn));
-        self.last_nonce += 1;
-        update.nonce = self.last_nonce;
-        self.in_flight.push_back(InFlight { nonce: update.nonce, sent });
-        update
-    }
-
-    /// Positions that differ from what the edge was told.
-    fn news_of_positions(&mut self, turn: &Turn) -> wire::Positions {
-        let mut clusters = Vec::new();
-        for (cluster, position) in turn.world.positions() {
-            // An edge that is ahead of us keeps what it has, also while a newer epoch has brought nothing yet. Until then
-            // it must not hear of that epoch either: on its next stream it would no longer count as ahead.
-            let is_ahead = self.behind.contains_key(cluster);
-            if is_ahead || self.told.get(cluster).is_some_and(|told| *told >= position) {
-                continue;
-            }
-            self.told.insert(cluster.clone(), position);
-            let position = wire::Position { epoch: position.epoch, seq: position.seq };
-            clusters.push(wire::ClusterPosition { cluster: cluster.to_string(), position: Some(position) });
-        }
-        wire::Positions { clusters, policy_rev: turn.policy.rev, clerk_rev: 0 }
-    }
-
-    fn acknowledge(&mut self, key: &ResourceKey) {
-        if let Some(count) = self.unacknowledged.get_mut(key) {
-            *count -= 1;
-            if *count == 0 {
-                self.unacknowledged.remove(key);
-            }
-        }
-    }
+/// What the guard keeps as it was.
+pub struct Guarded<'a> {
+    pub hosts: BTreeSet<HostKey>,
+    /// Backends that only such hosts use and that no object describes any more.
+    pub backends: &'a BTreeSet<BackendId>,
 }
 
-fn upsert(key: &ResourceKey, content: &Content<'_>) -> Option<wire::ResourceUpsert> {
-    let (digest, resource) = match key {
-        ResourceKey::Host(host) => {
-            let it = content.hosts.get(host)?;
-            (it.digest, wire::resource_upsert::Resource::Host(host_to_wire(&it.value)))
-        }
-        ResourceKey::Backend(id) => {
-            let it = content.backends.get(id)?;
-            (it.digest, wire::resource_upsert::Resource::Backend(backend_to_wire(&it.value)))
-        }
-    };
-    Some(wire::ResourceUpsert { digest: digest.to_vec(), resource: Some(resource) })
-}
-
-/// Whether this controller knows at least what an edge at `edge` was told of the cluster. A newer epoch supersedes
-/// everything before it, but while its first synchronisation runs it may still show less.
-fn is_caught_up(cluster: &ClusterId, edge: Position, ingest: &Ingest, turn: &Turn) -> bool {
-    let live_epoch = ingest.session(cluster).map(|(_, session)| session.epoch());
-    let world = turn.world.position(cluster);
-    if world >= edge && world.epoch == edge.epoch {
-        return true;
+impl Guarded<'_> {
+    fn is_something(&self) -> bool {
+        !self.hosts.is_empty()
     }
-    let newest = live_epoch.unwrap_or_default().max(world.epoch);
-    newest > edge.epoch && (live_epoch.is_none() || ingest.is_settled(cluster, turn.now_ms))
+
+    fn contains(&self, key: &ResourceKey) -> bool {
+        match key {
+            ResourceKey::Host(host) => self.hosts.contains(host),
+            ResourceKey::Backend(id) => self.is_something() && self.backends.contains(id),
+            ResourceKey::Secret(_) => false,
+        }
+    }
 }

@@ -1,38 +1,51 @@
 //! One pool: its hosts, the backends they refer to, the digests of both, and its edges.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use roadstead_proto::digest::Digest;
 use roadstead_proto::resource::ResourceKey;
 use roadstead_proto::wire;
 use roadstead_proto::wire::edge_message::Message as Said;
 use roadstead_routing::finding::{Code, Finding, Severity};
-use roadstead_routing::id::{BackendId, HostKey, Kind, ObjectKey};
-use roadstead_routing::table::{Backend, Host};
+use roadstead_routing::id::{BackendId, ClusterId, HostKey, Kind, ObjectKey, ObjectName};
+use roadstead_routing::table::{Backend, Host, SecretId};
 
-use crate::compute::{Resource, ingresses_of};
+use crate::compute::{Resource, clusters_of, ingresses_of};
 use crate::core::message::{Close, EdgeId, StreamId};
 use crate::core::turn::Turn;
 use crate::held::Held;
-use crate::ingest::Ingest;
-use crate::publish::edge::Edge;
+use crate::peers::state::{Reported, ReportedEdge};
+use crate::publish::canary::{Canary, Passed, Trial};
+use crate::publish::edge::{Edge, Guarded};
+use crate::publish::secrets::Secrets;
 use crate::publish::{EDGES_PER_POOL_MAX, Reached};
 use crate::status::findings::Source;
 
 #[derive(Default)]
 pub struct Pool {
     hosts: BTreeMap<HostKey, Resource<Host>>,
-    /// How many of the hosts refer to a backend. Never 0.
-    references: BTreeMap<BackendId, usize>,
+    /// How many of the hosts refer to a backend or certificate. Never 0.
+    references: BTreeMap<ResourceKey, usize>,
     held: Held<ResourceKey>,
     edges: BTreeMap<String, Edge>,
+    canary: Canary,
+    context: wire::GuardContext,
 }
 
 /// What an edge's stream may look at while it is served.
 pub struct Content<'a> {
     pub hosts: &'a BTreeMap<HostKey, Resource<Host>>,
     pub backends: &'a BTreeMap<BackendId, Resource<Backend>>,
+    pub secrets: &'a Secrets,
     pub held: &'a Held<ResourceKey>,
+    /// The edge that is served.
+    pub edge: &'a str,
+    pub trial: Option<Trial<'a>>,
+    pub guarded: &'a Guarded<'a>,
+    /// Clusters whose certificates are not known yet.
+    pub awaited: &'a BTreeSet<ClusterId>,
+    /// What the edge's guard is to know.
+    pub context: &'a wire::GuardContext,
 }
 
 impl Pool {
@@ -53,7 +66,12 @@ impl Pool {
     }
 
     pub fn backend_count(&self) -> usize {
-        self.held.len() - self.hosts.len()
+        self.held.len() - self.hosts.len() - self.certificate_count()
+    }
+
+    pub fn certificate_count(&self) -> usize {
+        let is_certificate = |(key, _): &(&ResourceKey, &Digest)| matches!(key, ResourceKey::Secret(_));
+        self.held.from(&first_certificate()).take_while(is_certificate).count()
     }
 
     pub fn held(&self) -> &Held<ResourceKey> {
@@ -64,41 +82,84 @@ impl Pool {
         self.edges.iter()
     }
 
+    pub fn connected(&self) -> impl Iterator<Item = (&String, &Edge)> {
+        self.edges().filter(|(_, edge)| edge.stream().is_some())
+    }
+
     /// Returns what was there before.
     pub fn replace_host(&mut self, host: &HostKey, resource: Option<Resource<Host>>) -> Option<Resource<Host>> {
-        self.changed(&ResourceKey::Host(host.clone()), resource.as_ref().map(|it| it.digest));
-        match resource {
+        let digest = resource.as_ref().map(|it| it.digest);
+        let mut clusters = resource.as_ref().map(|it| clusters_of(&it.value)).unwrap_or_default();
+        let before = match resource {
             Some(resource) => self.hosts.insert(host.clone(), resource),
             None => self.hosts.remove(host),
+        };
+        clusters.extend(before.iter().flat_map(|it| clusters_of(&it.value)));
+        self.changed(&ResourceKey::Host(host.clone()), digest, &clusters);
+        before
+    }
+
+    pub fn canary(&self) -> &Canary {
+        &self.canary
+    }
+
+    pub fn canary_mut(&mut self) -> &mut Canary {
+        &mut self.canary
+    }
+
+    /// What edges' guards are to know from now on. What they refused is offered again if that has changed.
+    pub fn set_context(&mut self, context: wire::GuardContext) {
+        if context != self.context {
+            self.context = context;
+            self.edges.values_mut().for_each(|edge| edge.offer_again(&self.held));
         }
     }
 
-    pub fn refers_to(&self, id: &BackendId) -> bool {
-        self.references.contains_key(id)
+    /// Moves the trial of what has no object as its cause. `elsewhere`: edges of the pool at other replicas. Returns
+    /// what everybody may have now.
+    pub fn advance_canary(
+        &mut self,
+        elsewhere: &[(&Reported, &ReportedEdge)],
+        held: &BTreeSet<HostKey>,
+        turn: &Turn,
+    ) -> Option<Passed> {
+        let here = || self.edges.iter().filter(|(_, edge)| edge.stream().is_some());
+        let names = here().map(|(name, _)| name.as_str());
+        let names = names.chain(elsewhere.iter().map(|(_, edge)| edge.id.as_str())).collect();
+        let seen = |name: &str| match here().find(|(id, _)| *id == name) {
+            Some((_, edge)) => Some(edge.seen(turn.policy.rev)),
+            None => elsewhere.iter().find(|(_, edge)| edge.id == name).map(|(there, edge)| edge.seen(there.policy_rev)),
+        };
+        self.canary.advance(&names, seen, held, turn.now_ms)
     }
 
-    pub fn backend_changed(&mut self, id: &BackendId, digest: Option<Digest>) {
-        if self.references.contains_key(id) {
-            self.changed(&ResourceKey::Backend(id.clone()), digest);
+    pub fn refers_to(&self, key: &ResourceKey) -> bool {
+        self.references.contains_key(key)
+    }
+
+    /// A backend or certificate is now `digest`, if some host refers to it.
+    pub fn resource_changed(&mut self, key: &ResourceKey, digest: Option<Digest>) {
+        if self.references.contains_key(key) {
+            self.changed(key, digest, &BTreeSet::new());
         }
     }
 
-    /// One more host refers to the backend.
-    pub fn refer(&mut self, id: &BackendId, digest: Option<Digest>) {
-        let references = self.references.entry(id.clone()).or_default();
+    /// One more host refers to the backend or certificate.
+    pub fn refer(&mut self, key: &ResourceKey, digest: Option<Digest>) {
+        let references = self.references.entry(key.clone()).or_default();
         *references += 1;
         if *references == 1 {
-            self.changed(&ResourceKey::Backend(id.clone()), digest);
+            self.changed(key, digest, &BTreeSet::new());
         }
     }
 
-    /// One host less refers to the backend.
-    pub fn release(&mut self, id: &BackendId) {
-        let Some(references) = self.references.get_mut(id) else { return };
+    /// One host less refers to the backend or certificate.
+    pub fn release(&mut self, key: &ResourceKey) {
+        let Some(references) = self.references.get_mut(key) else { return };
         *references -= 1;
         if *references == 0 {
-            self.references.remove(id);
-            self.changed(&ResourceKey::Backend(id.clone()), None);
+            self.references.remove(key);
+            self.changed(key, None, &BTreeSet::new());
         }
     }
 
@@ -139,6 +200,10 @@ impl Pool {
                 Ok(())
             }
             Said::HeldContents(contents) => edge.held_contents(contents, &self.held),
+            Said::Health(health) => {
+                edge.set_failing(health);
+                Ok(())
+            }
             Said::Heartbeat(_) | Said::Result(_) => Ok(()),
         }
     }
@@ -165,31 +230,28 @@ impl Pool {
     pub fn flush(
         &mut self,
         backends: &BTreeMap<BackendId, Resource<Backend>>,
-        ingest: &Ingest,
+        secrets: &Secrets,
+        guarded: &Guarded<'_>,
         turn: &mut Turn,
     ) -> bool {
-        let content = Content { hosts: &self.hosts, backends, held: &self.held };
-        self.edges.values_mut().filter_map(|edge| edge.flush(&content, ingest, turn).then_some(())).count() > 0
+        let (hosts, held, context, trial) = (&self.hosts, &self.held, &self.context, self.canary.trial());
+        let (awaited, mut got_all) = (&turn.world.awaited().clone(), false);
+        for (name, edge) in &mut self.edges {
+            let content = Content { hosts, backends, secrets, held, edge: name, trial, guarded, awaited, context };
+            got_all |= edge.flush(&content, turn);
+        }
+        got_all
     }
 
     pub fn silent(&self, since_ms: u64) -> Vec<StreamId> {
         self.edges.values().filter(|edge| edge.last_heard_ms() < since_ms).filter_map(Edge::stream).collect()
     }
 
-    pub fn reached(&self, hosts: &[HostKey]) -> Reached {
+    /// `elsewhere`: whether each edge of the pool at other replicas has all of them.
+    pub fn reached(&self, hosts: &[HostKey], elsewhere: impl Iterator<Item = bool>) -> Reached {
         let keys: Vec<ResourceKey> = hosts.iter().cloned().map(ResourceKey::Host).collect();
-        let connected = self.edges.values().filter(|edge| edge.stream().is_some());
-        let (mut all, mut some) = (true, false);
-        for edge in connected {
-            let has = keys.iter().all(|key| edge.is_settled(key));
-            all &= has;
-            some |= has;
-        }
-        match (some, all) {
-            (false, _) => Reached::None,
-            (true, false) => Reached::Some,
-            (true, true) => Reached::All,
-        }
+        let here = self.connected().map(|(_, edge)| keys.iter().all(|key| edge.is_settled(key)));
+        Reached::of(here.chain(elsewhere))
     }
 
     /// How many hosts an edge has in their newest version.
@@ -200,11 +262,11 @@ impl Pool {
     }
 
     /// A resource is now `digest` (`None`: gone): remembered here and for every connected edge.
-    fn changed(&mut self, key: &ResourceKey, digest: Option<Digest>) {
+    fn changed(&mut self, key: &ResourceKey, digest: Option<Digest>, clusters: &BTreeSet<ClusterId>) {
         let before = self.held.set(key, digest);
         if before != digest {
             for edge in self.edges.values_mut() {
-                edge.changed(key, before, digest);
+                edge.changed(key, before, digest, clusters);
             }
         }
     }
@@ -221,13 +283,20 @@ impl Pool {
         match key {
             ResourceKey::Host(host) => {
                 let ingresses = self.hosts.get(host).map(|it| ingresses_of(&it.value)).unwrap_or_default();
-                let object =
-                    |name: &roadstead_routing::id::ObjectName| ObjectKey { kind: Kind::Ingress, name: name.clone() };
+                let object = |name: &ObjectName| ObjectKey { kind: Kind::Ingress, name: name.clone() };
                 ingresses.into_iter().map(|(cluster, name)| finding(cluster, object(name))).collect()
             }
             ResourceKey::Backend(id) => {
                 vec![finding(&id.cluster, ObjectKey { kind: Kind::Service, name: id.service.clone() })]
             }
+            ResourceKey::Secret(id) => {
+                vec![finding(&id.cluster, ObjectKey { kind: Kind::Secret, name: id.secret.clone() })]
+            }
         }
     }
+}
+
+/// Before every certificate, in the order of keys.
+fn first_certificate() -> ResourceKey {
+    ResourceKey::Secret(SecretId { cluster: "".into(), secret: ObjectName::new("", "") })
 }

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use roadstead_proto::wire;
-use roadstead_routing::id::ClusterId;
-use tokio::sync::{mpsc, oneshot};
+use roadstead_routing::id::{ClusterId, HostKey, PoolName};
+use roadstead_runtime::ready::Readiness;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::core::Core;
@@ -23,7 +24,7 @@ use crate::policy::follow;
 use crate::publish::pool::Pool;
 use crate::serve::link::{Link, Lost, status_of};
 use crate::store::queue::Queue;
-use crate::store::writer;
+use crate::store::{Beat, News, ReplicaRow, writer};
 
 /// Commands that may wait; readers of streams wait beyond.
 pub const INBOX_MAX: usize = 1_024;
@@ -31,6 +32,9 @@ pub const INBOX_MAX: usize = 1_024;
 pub const COMMANDS_PER_TURN_MAX: usize = 64;
 /// Heartbeats and deadlines are checked this often.
 const TICK: Duration = Duration::from_millis(250);
+
+/// Where hosts are answered to.
+pub type HostsAnswer = oneshot::Sender<Vec<(PoolName, HostKey)>>;
 
 pub enum Command {
     OpenAgent {
@@ -43,7 +47,21 @@ pub enum Command {
         edge: EdgeId,
         link: Link<wire::ConfigMessage>,
     },
+    /// Another replica connected to report.
+    OpenPeer {
+        stream: StreamId,
+        replica: String,
+        link: Link<wire::PeerAnswer>,
+    },
+    /// This controller reached another replica, to report to it.
+    OpenReport {
+        stream: StreamId,
+        replica: String,
+        link: Link<wire::PeerMessage>,
+    },
     Input(Input),
+    /// Hosts that would be left without any backend if the cluster served no more.
+    OnlyServedBy(ClusterId, HostsAnswer),
     /// What `/status` shows.
     Report(oneshot::Sender<Report>),
     /// What a person decides. Answered when what follows from it was handed on.
@@ -54,6 +72,7 @@ pub enum Command {
 #[derive(Default)]
 struct Asked {
     reports: Vec<oneshot::Sender<Report>>,
+    only_served_by: Vec<(ClusterId, HostsAnswer)>,
     decisions: Vec<(Decision, oneshot::Sender<Result<Decided, Refused>>)>,
 }
 
@@ -61,13 +80,21 @@ pub struct CoreTask {
     pub core: Core,
     pub queue: Arc<Queue>,
     pub metrics: Metrics,
+    pub readiness: Readiness,
     pub inbox: mpsc::Receiver<Command>,
     pub store_events: mpsc::Receiver<writer::Event>,
     pub policy_events: mpsc::Receiver<follow::Event>,
+    pub news: mpsc::Receiver<News>,
+    /// To the task that talks to the store once a second. A beat that finds it busy is lost; the next one says the same.
+    pub beats: mpsc::Sender<Beat>,
+    /// To the task that keeps connections to other replicas.
+    pub peers: watch::Sender<Vec<ReplicaRow>>,
 }
 
 #[derive(Default)]
 struct Links {
+    peers: BTreeMap<StreamId, Link<wire::PeerAnswer>>,
+    reports: BTreeMap<StreamId, Link<wire::PeerMessage>>,
     agents: BTreeMap<StreamId, Link<wire::ControllerMessage>>,
     edges: BTreeMap<StreamId, Link<wire::ConfigMessage>>,
 }
@@ -88,6 +115,7 @@ impl CoreTask {
                 }
                 Some(event) = self.store_events.recv() => inputs.push(Input::Store(event)),
                 Some(event) = self.policy_events.recv() => inputs.push(Input::Policy(event)),
+                Some(news) = self.news.recv() => inputs.push(Input::News(Box::new(news))),
                 _ = tick.tick() => {
                     inputs.push(if self.inbox.is_empty() { Input::Tick } else { Input::Busy });
                     self.measure();
@@ -96,18 +124,25 @@ impl CoreTask {
             while let Ok(event) = self.store_events.try_recv() {
                 inputs.push(Input::Store(event));
             }
-            let Asked { reports, decisions } = links.take(commands.drain(..), &mut inputs);
+            let Asked { reports, only_served_by, decisions } = links.take(commands.drain(..), &mut inputs);
             let decided: Vec<_> =
                 decisions.into_iter().map(|(decision, asked)| (self.core.decide(decision), asked)).collect();
             let started = Instant::now();
             let outputs = self.core.handle(now_ms(), inputs.drain(..));
             self.metrics.compute.turn_seconds.observe(started.elapsed().as_secs_f64());
             for output in outputs {
-                inputs.extend(links.give(output, &self.queue));
+                match output {
+                    Output::Beat(beat) => drop(self.beats.try_send(*beat)),
+                    Output::Peers(replicas) => drop(self.peers.send(replicas)),
+                    output => inputs.extend(links.give(output, &self.queue)),
+                }
             }
             for (decided, asked) in decided {
                 // Whoever asked may have gone, here and below.
                 let _ = asked.send(decided);
+            }
+            for (cluster, asked) in only_served_by {
+                let _ = asked.send(self.core.only_served_by(&cluster));
             }
             for asked in reports {
                 let _ = asked.send(report(&self.core, self.queue.len()));
@@ -122,6 +157,10 @@ impl CoreTask {
         metrics.ingest.stale.set(states().filter(|state| *state == State::Stale).count() as i64);
         metrics.store.queued.set(self.queue.len() as i64);
         metrics.store.away.set(i64::from(core.store_away.is_some()));
+        match &core.store_away {
+            Some(why) => self.readiness.set_degraded("store", format!("changes are routed, but not durable: {why}")),
+            None => self.readiness.set("store", Ok(())),
+        }
         metrics.world.clusters.set(states().count() as i64);
         let held = core.ingest.members().filter_map(|(cluster, _)| core.world().held(cluster));
         metrics.world.objects.set(held.map(Held::len).sum::<usize>() as i64);
@@ -149,8 +188,19 @@ impl Links {
                     self.edges.insert(stream, link);
                     inputs.push(Input::EdgeOpened { stream, edge });
                 }
+                Command::OpenPeer { stream, replica, link } => {
+                    self.peers.insert(stream, link);
+                    inputs.push(Input::PeerOpened { stream, replica });
+                }
+                Command::OpenReport { stream, replica, link } => {
+                    self.reports.insert(stream, link);
+                    inputs.push(Input::ReportOpened { stream, replica });
+                }
+                Command::OnlyServedBy(cluster, asked) => wanted.only_served_by.push((cluster, asked)),
                 Command::Input(input) => {
                     match input {
+                        Input::PeerClosed { stream } => drop(self.peers.remove(&stream)),
+                        Input::ReportClosed { stream } => drop(self.reports.remove(&stream)),
                         Input::AgentClosed { stream } => drop(self.agents.remove(&stream)),
                         Input::EdgeClosed { stream } => drop(self.edges.remove(&stream)),
                         _ => {}
@@ -183,14 +233,34 @@ impl Links {
                     return Some(Input::EdgeClosed { stream });
                 }
             }
+            Output::Peer { stream, message } => {
+                let link = self.peers.get(&stream)?;
+                if link.send(message) == Err(Lost) {
+                    self.peers.remove(&stream);
+                    return Some(Input::PeerClosed { stream });
+                }
+            }
+            Output::Report { stream, message } => {
+                let link = self.reports.get(&stream)?;
+                if link.send(message) == Err(Lost) {
+                    self.reports.remove(&stream);
+                    tracing::warn!(stream = stream.0, "A replica does not read what it is told; its stream is ended");
+                    return Some(Input::ReportClosed { stream });
+                }
+            }
             Output::Close { stream, why } => {
-                if let Some(link) = self.agents.remove(&stream) {
+                drop(self.reports.remove(&stream));
+                if let Some(link) = self.peers.remove(&stream) {
+                    link.close(status_of(&why));
+                } else if let Some(link) = self.agents.remove(&stream) {
                     link.close(status_of(&why));
                 } else if let Some(link) = self.edges.remove(&stream) {
                     link.close(status_of(&why));
                 }
             }
             Output::Store(request) => queue.push(request),
+            // Not about a stream; see the caller.
+            Output::Beat(_) | Output::Peers(_) => {}
         }
         None
     }

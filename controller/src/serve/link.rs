@@ -11,6 +11,9 @@ pub const AGENT_QUEUE_MAX: usize = 512;
 /// Messages that may wait for an edge: a window of Updates and some heartbeats.
 pub const EDGE_QUEUE_MAX: usize = 64;
 
+/// Messages that may wait for another replica: the differences of many clusters at once.
+pub const PEER_QUEUE_MAX: usize = 4_096;
+
 pub struct Link<T> {
     messages: mpsc::Sender<Result<T, Status>>,
     /// Cancelled when the stream is over, so that its reader ends too.
@@ -48,10 +51,10 @@ impl<T> Drop for Link<T> {
 pub fn status_of(why: &Close) -> Status {
     let code = match why {
         Close::Identity { .. } => Code::PermissionDenied,
-        Close::OtherCluster { .. } => Code::FailedPrecondition,
+        Close::OtherCluster { .. } | Close::OtherWorld { .. } => Code::FailedPrecondition,
         Close::Protocol(_) => Code::InvalidArgument,
         Close::Silent => Code::DeadlineExceeded,
-        Close::Fenced | Close::Replaced => Code::Aborted,
+        Close::Fenced | Close::Replaced | Close::Adopted => Code::Aborted,
         Close::Limit(_) => Code::ResourceExhausted,
         Close::Store(_) => Code::Unavailable,
     };

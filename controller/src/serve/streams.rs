@@ -1,4 +1,4 @@
-//! The two gRPC services: who is it, then every message into the core's inbox.
+//! The gRPC services: who is it, then every message into the core's inbox.
 //!
 //! The inbox is bounded and readers wait for room, so a flood slows down its senders and nobody else's memory.
 
@@ -9,6 +9,7 @@ use roadstead_proto::identity::Identity;
 use roadstead_proto::wire;
 use roadstead_proto::wire::agent_sync_server::AgentSync;
 use roadstead_proto::wire::edge_config_server::EdgeConfig;
+use roadstead_proto::wire::peer_sync_server::PeerSync;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -16,7 +17,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::core::message::{EdgeId, Input, StreamId};
 use crate::serve::core_task::Command;
-use crate::serve::link::{AGENT_QUEUE_MAX, EDGE_QUEUE_MAX, Link};
+use crate::serve::link::{AGENT_QUEUE_MAX, EDGE_QUEUE_MAX, Link, PEER_QUEUE_MAX};
 
 #[derive(Clone)]
 pub struct Streams {
@@ -29,12 +30,16 @@ impl Streams {
         Self { inbox, last_stream: Arc::default() }
     }
 
-    fn next(&self) -> StreamId {
+    pub(super) fn next(&self) -> StreamId {
         StreamId(self.last_stream.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
-    async fn tell(&self, command: Command) -> Result<(), Status> {
+    pub(super) async fn tell(&self, command: Command) -> Result<(), Status> {
         self.inbox.send(command).await.map_err(|_| Status::unavailable("the controller is stopping"))
+    }
+
+    pub(super) fn reader(&self, over: CancellationToken) -> Reader {
+        Reader { inbox: self.inbox.clone(), over }
     }
 }
 
@@ -53,9 +58,8 @@ impl AgentSync for Streams {
         let (stream, over) = (self.next(), CancellationToken::new());
         let (sender, receiver) = mpsc::channel(AGENT_QUEUE_MAX);
         self.tell(Command::OpenAgent { stream, cluster, link: Link::new(sender, over.clone()) }).await?;
-        let reader = Reader { inbox: self.inbox.clone(), over };
         let to_input = move |message| Input::Agent { stream, message };
-        tokio::spawn(reader.run(request.into_inner(), to_input, Input::AgentClosed { stream }));
+        tokio::spawn(self.reader(over).run(request.into_inner(), to_input, Input::AgentClosed { stream }));
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
 }
@@ -75,21 +79,38 @@ impl EdgeConfig for Streams {
         let (stream, over) = (self.next(), CancellationToken::new());
         let (sender, receiver) = mpsc::channel(EDGE_QUEUE_MAX);
         self.tell(Command::OpenEdge { stream, edge, link: Link::new(sender, over.clone()) }).await?;
-        let reader = Reader { inbox: self.inbox.clone(), over };
         let to_input = move |message| Input::Edge { stream, message };
-        tokio::spawn(reader.run(request.into_inner(), to_input, Input::EdgeClosed { stream }));
+        tokio::spawn(self.reader(over).run(request.into_inner(), to_input, Input::EdgeClosed { stream }));
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+}
+
+#[tonic::async_trait]
+impl PeerSync for Streams {
+    type SyncStream = ReceiverStream<Result<wire::PeerAnswer, Status>>;
+
+    async fn sync(&self, request: Request<Streaming<wire::PeerMessage>>) -> Result<Response<Self::SyncStream>, Status> {
+        let replica = match identity(&request)? {
+            Identity::Controller(replica) => replica,
+            other => return Err(not_for(&other, "controllers (controller/ID)")),
+        };
+        let (stream, over) = (self.next(), CancellationToken::new());
+        let (sender, receiver) = mpsc::channel(PEER_QUEUE_MAX);
+        self.tell(Command::OpenPeer { stream, replica, link: Link::new(sender, over.clone()) }).await?;
+        let to_input = move |message| Input::Peer { stream, message };
+        tokio::spawn(self.reader(over).run(request.into_inner(), to_input, Input::PeerClosed { stream }));
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
 }
 
 /// Reads one stream until it ends or the core is done with it.
-struct Reader {
+pub(super) struct Reader {
     inbox: mpsc::Sender<Command>,
     over: CancellationToken,
 }
 
 impl Reader {
-    async fn run<T>(self, mut messages: Streaming<T>, to_input: impl Fn(T) -> Input, closed: Input) {
+    pub(super) async fn run<T>(self, mut messages: Streaming<T>, to_input: impl Fn(T) -> Input, closed: Input) {
         loop {
             let message = tokio::select! {
                 () = self.over.cancelled() => break,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use roadstead_proto::wire;
 use roadstead_proto::wire::controller_message::Message as Say;
-use roadstead_routing::id::{ClusterId, HostKey, Kind, ObjectKey, ObjectName, PoolName};
+use roadstead_routing::id::{ClusterId, HostKey, Kind, ObjectKey, ObjectName, PoolName, Position};
 use roadstead_routing::policy::StatusPolicy;
 
 use crate::core::turn::Turn;
@@ -39,6 +39,8 @@ pub struct Desired {
 struct Entry {
     pool: PoolName,
     hosts: Vec<HostKey>,
+    /// Where its cluster was when the Ingress changed last: edges must have everything up to there.
+    at: Position,
     state: State,
 }
 
@@ -75,7 +77,10 @@ impl Desired {
                 Some(waiting) => waiting,
                 None => State::Waiting { deadline_ms: None },
             };
-            self.insert(id.clone(), Entry { pool: view.pool, hosts: view.hosts, state });
+            self.insert(
+                id.clone(),
+                Entry { pool: view.pool, hosts: view.hosts, at: turn.world.position(&id.0), state },
+            );
             self.judge(&id, publish, turn);
         }
     }
@@ -136,7 +141,7 @@ impl Desired {
     fn judge(&mut self, id: &IngressId, publish: &Publish, turn: &Turn) {
         let Some(entry) = self.ingresses.get_mut(id) else { return };
         let State::Waiting { deadline_ms } = &mut entry.state else { return };
-        let due = match (publish.reached(&entry.pool, &entry.hosts), *deadline_ms) {
+        let due = match (publish.reached(&entry.pool, &entry.hosts, &id.0, entry.at), *deadline_ms) {
             (Reached::All, _) => true,
             (Reached::Some | Reached::None, Some(at)) => at <= turn.now_ms,
             (Reached::None, None) => false,

@@ -26,6 +26,8 @@ pub enum Source {
     Prune(ClusterId),
     /// Another cluster under the same identity.
     Identity(ClusterId),
+    /// What a cluster said last is old.
+    Staleness(ClusterId),
     /// A whole cluster: objects without a readable name.
     Stream(ClusterId),
     /// What the agent itself found.

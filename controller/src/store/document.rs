@@ -8,13 +8,13 @@ use roadstead_routing::object::{
 };
 use serde_json::{Value, json};
 
-/// `None` for an EndpointSlice, which is stored packed only.
+/// `None` for an EndpointSlice, which is stored packed only, and for a Secret.
 pub fn document(object: &Object) -> Option<Value> {
     match object {
         Object::IngressClass(class) => Some(ingress_class(class)),
         Object::Ingress(it) => Some(ingress(it)),
         Object::Service(it) => Some(service(it)),
-        Object::EndpointSlice(_) => None,
+        Object::EndpointSlice(_) | Object::Secret(_) => None,
     }
 }
 

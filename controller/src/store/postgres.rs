@@ -8,35 +8,46 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use roadstead_proto::digest::Digest;
-use roadstead_routing::id::ClusterId;
+use roadstead_routing::id::{ClusterId, HostKey, PoolName};
+use roadstead_runtime::seal::SealKey;
 use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{PgConnection, PgPool};
+use uuid::Uuid;
 
+use self::secrets::Secrets;
 use crate::guard::kept::Kept;
 use crate::store::{
-    Batch, DIGEST_KEY_BYTES, DigestKey, Loaded, NewPolicy, PolicyRow, Store, StoreError, TOMBSTONE_AGE_SECONDS_MAX,
-    TOMBSTONES_MAX, TakeOver, TakeOverAnswer,
+    ADOPTED_MAX, Batch, Beat, DIGEST_KEY_BYTES, DigestKey, HostBody, LifecycleAnswer, LifecycleChange, Loaded,
+    NewPolicy, News, PolicyRow, REMOVED_SECONDS_MAX, RevisionRow, Store, StoreError, TOMBSTONE_AGE_SECONDS_MAX,
+    TOMBSTONES_MAX, TakeOver, TakeOverAnswer, WorldId,
 };
 
+mod beat;
+mod history;
+mod holder;
 mod kept;
 mod load;
+mod rows;
+mod secrets;
 mod write;
 
 /// Embedded, so that a controller brings its schema along.
 pub static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
 
-/// One for the writer, one for policy imports, spare ones for probes.
-const CONNECTIONS_MAX: u32 = 4;
+/// One each for the writer, beats and policy imports; the others are for people.
+const CONNECTIONS_MAX: u32 = 6;
 /// How long one attempt waits for a connection before it counts as unavailable.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub struct Postgres {
     pool: PgPool,
+    secrets: Secrets,
 }
 
 impl Postgres {
-    /// Prepares a pool without connecting.
+    /// Prepares a pool without connecting. Secrets are not stored; see [`Self::sealing`].
     ///
     /// # Errors
     /// If `url` is no database URL; the text says what is wrong with it.
@@ -51,7 +62,21 @@ impl Postgres {
             .max_connections(CONNECTIONS_MAX)
             .acquire_timeout(CONNECT_TIMEOUT)
             .connect_lazy_with(options);
-        Ok(Self { pool })
+        Ok(Self { pool, secrets: Secrets::default() })
+    }
+
+    /// Stores Secrets, sealed with `key`, if there is one.
+    #[must_use]
+    pub fn sealing(self, key: Option<SealKey>) -> Self {
+        Self { secrets: Secrets::new(key), ..self }
+    }
+
+    pub fn stores_secrets(&self) -> bool {
+        self.secrets.are_stored()
+    }
+
+    async fn connection(&self) -> Result<PoolConnection<sqlx::Postgres>, StoreError> {
+        self.pool.acquire().await.map_err(|error| sort(&error))
     }
 
     /// Brings the schema up to date. Several controllers may start at once: an advisory lock lets one do it.
@@ -65,7 +90,7 @@ impl Postgres {
 
 impl Store for Postgres {
     async fn load(&self) -> Result<Loaded, StoreError> {
-        load::load(&self.pool).await
+        load::load(&self.pool, &self.secrets).await
     }
 
     async fn load_kept(&self) -> Result<Kept, StoreError> {
@@ -73,37 +98,75 @@ impl Store for Postgres {
     }
 
     async fn take_over(&self, request: &TakeOver) -> Result<TakeOverAnswer, StoreError> {
-        let granted = sqlx::query!(
-            "INSERT INTO clusters (id, cluster_uid, epoch, durable_seq, digest_key) VALUES ($1, $2, 1, 0, $3)
-             ON CONFLICT (id) DO UPDATE SET epoch = clusters.epoch + 1, durable_seq = 0
-             WHERE clusters.cluster_uid = excluded.cluster_uid
-             RETURNING epoch, digest_key",
-            request.cluster.as_str(),
-            request.uid,
-            &request.fresh_key[..],
-        )
-        .fetch_optional(&self.pool)
-        .await
-        .map_err(|error| sort(&error))?;
-        match granted {
-            Some(row) => {
-                Ok(TakeOverAnswer::Granted { epoch: row.epoch as u64, digest_key: digest_key(row.digest_key)? })
+        let mut connection = self.connection().await?;
+        holder::take_over(&mut connection, &self.secrets, request).await
+    }
+
+    async fn release(&self, cluster: &ClusterId, epoch: u64) -> Result<(), StoreError> {
+        let mut connection = self.connection().await?;
+        holder::release(&mut connection, cluster, epoch).await
+    }
+
+    async fn beat(&self, beat: &Beat) -> Result<News, StoreError> {
+        let mut connection = self.connection().await?;
+        beat::beat(&mut connection, &self.secrets, beat).await
+    }
+
+    async fn leave(&self, replica: &str) -> Result<(), StoreError> {
+        let mut connection = self.connection().await?;
+        beat::leave(&mut connection, replica).await
+    }
+
+    async fn change_lifecycle(&self, change: &LifecycleChange) -> Result<LifecycleAnswer, StoreError> {
+        let mut connection = self.connection().await?;
+        beat::change_lifecycle(&mut connection, change).await
+    }
+
+    async fn readopt(&self, cluster: &ClusterId, uid: &str) -> Result<bool, StoreError> {
+        let done = sqlx::query!("UPDATE clusters SET cluster_uid = $2 WHERE id = $1", cluster.as_str(), uid)
+            .execute(&self.pool)
+            .await
+            .map_err(|error| sort(&error))?;
+        Ok(done.rows_affected() > 0)
+    }
+
+    async fn adopt_world(&self, other: Option<Uuid>) -> Result<WorldId, StoreError> {
+        let done = match other {
+            None => sqlx::query!("UPDATE world SET incarnation = incarnation + 1").execute(&self.pool).await,
+            // The newest are kept.
+            Some(other) => {
+                sqlx::query!(
+                    "UPDATE world SET adopted = (array_append(adopted, $1))[greatest(1, cardinality(adopted) + 2 - $2::int):]
+                     WHERE NOT $1 = ANY(adopted)",
+                    other,
+                    ADOPTED_MAX as i32,
+                )
+                .execute(&self.pool)
+                .await
             }
-            None => {
-                let pinned =
-                    sqlx::query_scalar!("SELECT cluster_uid FROM clusters WHERE id = $1", request.cluster.as_str())
-                        .fetch_one(&self.pool)
-                        .await
-                        .map_err(|error| sort(&error))?;
-                Ok(TakeOverAnswer::OtherUid { pinned })
-            }
-        }
+        };
+        done.map_err(|error| sort(&error))?;
+        let mut connection = self.connection().await?;
+        rows::world(&mut connection).await
+    }
+
+    async fn host_revisions(
+        &self,
+        pool: &PoolName,
+        host: &HostKey,
+        limit: u32,
+    ) -> Result<Vec<RevisionRow>, StoreError> {
+        history::revisions(&self.pool, pool, host, limit).await
+    }
+
+    async fn revision_body(&self, pool: &PoolName, host: &HostKey, id: i64) -> Result<Option<HostBody>, StoreError> {
+        history::body(&self.pool, pool, host, id).await
     }
 
     async fn commit(&self, batch: &Batch) -> Result<BTreeSet<ClusterId>, StoreError> {
         let mut transaction = self.pool.begin().await.map_err(|error| sort(&error))?;
         let connection: &mut PgConnection = &mut transaction;
-        let lost = write::batch(connection, batch).await.map_err(|error| sort(&error))?;
+        let lost = write::batch(connection, &self.secrets, batch).await.map_err(|error| sort(&error))?;
         transaction.commit().await.map_err(|error| sort(&error))?;
         Ok(lost)
     }
@@ -125,6 +188,14 @@ impl Store for Postgres {
             TOMBSTONES_MAX - 1,
         )
         .fetch_one(&self.pool)
+        .await
+        .map_err(|error| sort(&error))?;
+        sqlx::query!(
+            "DELETE FROM objects USING clusters WHERE clusters.id = objects.cluster AND lifecycle = 'removed'
+                AND lifecycle_at < now() - make_interval(secs => $1)",
+            REMOVED_SECONDS_MAX as f64,
+        )
+        .execute(&self.pool)
         .await
         .map_err(|error| sort(&error))?;
         Ok(removed as u64)

@@ -10,7 +10,7 @@ use roadstead_routing::id::{ClusterId, ObjectKey, Position};
 use tokio::sync::Notify;
 
 use crate::guard::kept::{self, Keep};
-use crate::store::{Batch, ClusterBatch, HostRevision, StoredObject};
+use crate::store::{Batch, ClusterBatch, HostRevision, Removed, StoredObject, TakeOver};
 
 /// Host versions that may wait. Beyond, the oldest are dropped and counted in a gap row.
 pub const REVISIONS_QUEUED_MAX: usize = 200_000;
@@ -23,14 +23,27 @@ pub const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
 #[derive(Clone, PartialEq, Debug)]
 pub enum Request {
     Write(Write),
-    Revision(HostRevision),
+    /// The cluster's first synchronisation is complete with everything up to `position`.
+    Settled {
+        cluster: ClusterId,
+        position: Position,
+        incarnation: u64,
+    },
+    /// Written only while `token` is that of the clerk's lease.
+    Revision {
+        token: u64,
+        revision: HostRevision,
+    },
     Keep(Keep),
-    /// Answered by [`crate::store::writer::Event::TakenOver`] with the same ticket.
+    /// Answered by [`crate::store::writer::Event::TakenOver`] with the same ticket. The writer draws the key.
     TakeOver {
         ticket: u64,
+        request: TakeOver,
+    },
+    /// The stream of this epoch is lost.
+    Release {
         cluster: ClusterId,
-        /// Of namespace kube-system, pinned at first contact.
-        uid: String,
+        epoch: u64,
     },
 }
 
@@ -41,6 +54,20 @@ pub struct Write {
     pub position: Position,
     pub upserts: Vec<StoredObject>,
     pub removals: Vec<ObjectKey>,
+    /// Nobody saw the removals happen.
+    pub inferred: bool,
+}
+
+impl Write {
+    /// The position that it follows on: of an epoch, every one is the next.
+    pub fn since(&self) -> Position {
+        Position { seq: self.position.seq - 1, ..self.position }
+    }
+
+    /// Everything that it touches.
+    pub fn keys(&self) -> impl Iterator<Item = ObjectKey> {
+        self.upserts.iter().map(|stored| stored.object.key()).chain(self.removals.iter().cloned())
+    }
 }
 
 #[derive(Default)]
@@ -54,10 +81,13 @@ pub struct Queue {
 pub struct Pending {
     clusters: BTreeMap<ClusterId, ClusterBatch>,
     revisions: VecDeque<HostRevision>,
+    /// Of all revisions that wait: those of an older one would be dropped by the store.
+    token: u64,
     keeps: BTreeMap<kept::Key, Keep>,
     /// Revisions that were dropped to stay within the limit.
     pub dropped: u64,
-    pub take_overs: Vec<(u64, ClusterId, String)>,
+    pub take_overs: Vec<(u64, TakeOver)>,
+    pub releases: Vec<(ClusterId, u64)>,
 }
 
 impl Queue {
@@ -98,7 +128,12 @@ impl Pending {
     pub fn push(&mut self, request: Request) {
         match request {
             Request::Write(write) => self.write(write),
-            Request::Revision(revision) => {
+            Request::Settled { cluster, position, incarnation } => self.settled(cluster, position, incarnation),
+            Request::Revision { token, revision } => {
+                if token != self.token {
+                    self.revisions.clear();
+                    self.token = token;
+                }
                 if self.revisions.len() == REVISIONS_QUEUED_MAX {
                     self.revisions.pop_front();
                     self.dropped += 1;
@@ -108,18 +143,21 @@ impl Pending {
             Request::Keep(keep) => {
                 self.keeps.insert(keep.key(), keep);
             }
-            Request::TakeOver { ticket, cluster, uid } => self.take_overs.push((ticket, cluster, uid)),
+            Request::TakeOver { ticket, request } => self.take_overs.push((ticket, request)),
+            Request::Release { cluster, epoch } => self.releases.push((cluster, epoch)),
         }
     }
 
     pub fn is_empty(&self) -> bool {
-        self.clusters.is_empty() && self.revisions.is_empty() && self.keeps.is_empty() && self.take_overs.is_empty()
+        let writes_nothing = self.clusters.is_empty() && self.revisions.is_empty() && self.keeps.is_empty();
+        writes_nothing && self.take_overs.is_empty() && self.releases.is_empty()
     }
 
     /// Cuts the writes into transactions within the limits. A cluster's durable mark is in the last one that has a
     /// part of it, and no transaction has two versions of one host.
     pub fn batches(&mut self) -> VecDeque<Batch> {
         let mut cut = Cut::default();
+        cut.filling.token = self.token;
         // First, so that no removal is durable without the Hold that kept its host.
         for (key, keep) in std::mem::take(&mut self.keeps) {
             cut.room_for(0);
@@ -134,12 +172,25 @@ impl Pending {
         cut.finish()
     }
 
-    fn write(&mut self, write: Write) {
-        let part = self.clusters.entry(write.cluster).or_default();
-        if part.epoch < write.position.epoch {
-            // What is left of an older epoch would be fenced off anyway.
-            *part = ClusterBatch { epoch: write.position.epoch, ..ClusterBatch::default() };
+    fn settled(&mut self, cluster: ClusterId, position: Position, incarnation: u64) {
+        let part = self.part(cluster, position.epoch);
+        if part.epoch == position.epoch {
+            part.durable_seq = part.durable_seq.max(position.seq);
+            part.settled = Some(incarnation);
         }
+    }
+
+    /// What waits of a cluster. What is left of an older epoch would be fenced off anyway.
+    fn part(&mut self, cluster: ClusterId, epoch: u64) -> &mut ClusterBatch {
+        let part = self.clusters.entry(cluster).or_default();
+        if part.epoch < epoch {
+            *part = ClusterBatch { epoch, ..ClusterBatch::default() };
+        }
+        part
+    }
+
+    fn write(&mut self, write: Write) {
+        let part = self.part(write.cluster, write.position.epoch);
         part.durable_seq = write.position.seq;
         for stored in write.upserts {
             let key = stored.object.key();
@@ -148,7 +199,7 @@ impl Pending {
         }
         for key in write.removals {
             part.upserts.remove(&key);
-            part.removals.insert(key, write.position);
+            part.removals.insert(key, Removed { position: write.position, inferred: write.inferred });
         }
     }
 }
@@ -170,11 +221,12 @@ impl Cut {
             self.room_for(stored.packed.len());
             self.part(cluster, epoch).upserts.insert(key, stored);
         }
-        for (key, position) in part.removals {
+        for (key, removed) in part.removals {
             self.room_for(0);
-            self.part(cluster, epoch).removals.insert(key, position);
+            self.part(cluster, epoch).removals.insert(key, removed);
         }
-        self.part(cluster, epoch).durable_seq = part.durable_seq;
+        let last = self.part(cluster, epoch);
+        (last.durable_seq, last.settled) = (part.durable_seq, part.settled);
     }
 
     fn revision(&mut self, revision: HostRevision) {
@@ -201,7 +253,8 @@ impl Cut {
     }
 
     fn next(&mut self) {
-        self.done.push_back(std::mem::take(&mut self.filling));
+        let next = Batch { token: self.filling.token, ..Batch::default() };
+        self.done.push_back(std::mem::replace(&mut self.filling, next));
         (self.items, self.bytes) = (0, 0);
         self.hosts.clear();
     }

@@ -42,7 +42,6 @@ pub enum Event {
     },
     TakenOver {
         ticket: u64,
-        cluster: ClusterId,
         answer: Result<TakeOverAnswer, StoreError>,
     },
     /// Nothing can be stored at present, and why.
@@ -91,9 +90,12 @@ impl<S: Store> Writer<S> {
         while let Some(batch) = batches.pop_front() {
             self.commit(batch, &mut batches).await;
         }
-        for (ticket, cluster, uid) in pending.take_overs {
-            let request = TakeOver { cluster, uid, fresh_key: rand::rng().random() };
-            self.take_over(ticket, request).await;
+        for (cluster, epoch) in pending.releases {
+            self.release(&cluster, epoch).await;
+        }
+        for (ticket, request) in pending.take_overs {
+            let fresh_key = rand::rng().random();
+            self.take_over(ticket, TakeOver { fresh_key, ..request }).await;
         }
     }
 
@@ -170,7 +172,15 @@ impl<S: Store> Writer<S> {
             }
         };
         self.is_back().await;
-        self.tell(Event::TakenOver { ticket, cluster: request.cluster, answer }).await;
+        self.tell(Event::TakenOver { ticket, answer }).await;
+    }
+
+    async fn release(&mut self, cluster: &ClusterId, epoch: u64) {
+        let mut attempt = 0;
+        while let Err(error) = self.store.release(cluster, epoch).await {
+            self.is_away(&error, &mut attempt).await;
+        }
+        self.is_back().await;
     }
 
     /// Says so once per outage, then waits: full-jitter exponential backoff.

@@ -1,33 +1,16 @@
 //! Holds with a real controller, a real Postgres and the real command line: held, shown, kept over a kill, approved.
 
 use std::collections::BTreeMap;
-use std::process::{Command, Output};
 
 use roadstead_proto::wire::RemovalCause;
-use roadstead_testkit::stack::roadstead::beside_current_exe;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use crate::cli::{cli, said};
 use crate::peers::{Agent, Edge};
 use crate::setup::Setup;
 
 const HOSTS: usize = 30;
 const DELETED: usize = 25;
-
-/// Runs `roadstead` against the controller of this setup.
-fn cli(setup: &Setup, args: &[&str]) -> Output {
-    let program = beside_current_exe().unwrap().join("roadstead");
-    let token = setup.path("api.token");
-    let mut command = Command::new(&program);
-    command.args(["--api", &format!("http://{}", setup.api)]).arg("--token-file").arg(token).args(args);
-    command
-        .output()
-        .unwrap_or_else(|error| panic!("{}: {error}; run `cargo build --workspace --bins` first", program.display()))
-}
-
-fn said(output: Output) -> String {
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mass_deletion_is_held_until_the_command_line_approves_it() {
@@ -117,8 +100,23 @@ async fn every_request_but_health_needs_the_token() {
         answer
     };
     assert!(ask("GET /api/v1/health", "").await.starts_with("HTTP/1.1 200"));
-    for line in ["GET /api/v1/holds", "POST /api/v1/freezes", "DELETE /api/v1/overrides/o-1", "GET /", "GET /api/v1/x"]
-    {
+    for line in [
+        "GET /api/v1/holds",
+        "POST /api/v1/freezes",
+        "DELETE /api/v1/overrides/o-1",
+        "POST /api/v1/clusters/eu/lifecycle",
+        "POST /api/v1/clusters/eu/readopt",
+        "POST /api/v1/adopt-world",
+        "GET /api/v1/world",
+        "GET /api/v1/alerts",
+        "GET /api/v1/replicas",
+        "GET /api/v1/pools",
+        "GET /api/v1/pools/public/hosts/a.example.com/revisions",
+        "POST /api/v1/pools/public/canary/release",
+        "POST /api/v1/pins",
+        "GET /",
+        "GET /api/v1/x",
+    ] {
         for header in
             ["", "Authorization: Bearer 0123456789abcdef0123456789abcdef\r\n", "Authorization: Basic eDp5\r\n"]
         {

@@ -3,8 +3,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod cli;
 mod holds;
 mod mistakes;
+mod operations;
 mod peers;
 mod setup;
 
@@ -19,7 +21,7 @@ async fn an_ingress_reaches_an_edge_and_a_restart_sends_nothing_again() {
     let setup = Setup::new().await;
     let mut controller = setup.start().await;
     let mut agent = Agent::connect(&setup, "eu").await;
-    assert_eq!(agent.welcome.epoch, 1);
+    let epoch = agent.welcome.epoch;
     agent.report(1, &["a", "b"]).await;
     agent.acknowledged(1).await;
 
@@ -46,7 +48,7 @@ async fn an_ingress_reaches_an_edge_and_a_restart_sends_nothing_again() {
     assert_eq!(status["pools"][0]["hosts"], 2);
 
     let mut agent = Agent::connect(&setup, "eu").await;
-    assert_eq!(agent.welcome.epoch, 2);
+    assert!(agent.welcome.epoch > epoch);
     assert_ne!(agent.welcome.known, roadstead_proto::digest::BucketHashes::default().to_bytes());
     agent.report(1, &["c"]).await;
     assert_eq!(edge.until_host("c.example.com").await, 1, "only the new host");

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use roadstead_proto::digest::{BucketHashes, Digest, bucket_of};
 use roadstead_proto::finding::key_to_wire;
-use roadstead_proto::resource::backend_from_wire;
+use roadstead_proto::resource::{backend_from_wire, secret};
 use roadstead_proto::wire;
 use roadstead_proto::wire::agent_message::Message as AgentSays;
 use roadstead_proto::wire::config_message::Message as ToEdge;
 use roadstead_proto::wire::controller_message::Message as ToAgent;
 use roadstead_proto::wire::edge_message::Message as EdgeSays;
-use roadstead_routing::id::{ObjectName, PortRef};
+use roadstead_routing::id::{Kind, ObjectName, PortRef};
 use roadstead_routing::object::{Ingress, IngressBackend, IngressPath, IngressRule, Object, PathType};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -21,6 +21,7 @@ use tonic::{Status, Streaming};
 use crate::setup::Setup;
 
 const DEADLINE: Duration = Duration::from_secs(60);
+const HEARTBEAT_EVERY: Duration = Duration::from_secs(2);
 
 pub struct Agent {
     pub welcome: wire::Welcome,
@@ -31,14 +32,20 @@ pub struct Agent {
 
 impl Agent {
     pub async fn connect(setup: &Setup, cluster: &str) -> Self {
+        Self::connect_as(setup, cluster, "uid").await
+    }
+
+    /// From a cluster with this uid of namespace kube-system.
+    pub async fn connect_as(setup: &Setup, cluster: &str, uid: &str) -> Self {
         let (sender, mut stream) = open_agent(setup, &format!("cluster/{cluster}")).await.unwrap();
         let hello = wire::Hello {
             cluster: cluster.to_owned(),
             agent: "test".to_owned(),
-            cluster_uid: "uid".to_owned(),
+            cluster_uid: uid.to_owned(),
             ..wire::Hello::default()
         };
         sender.send(agent_says(AgentSays::Hello(hello))).await.unwrap();
+        tokio::spawn(beat(sender.downgrade(), || agent_says(AgentSays::Heartbeat(wire::Heartbeat::default()))));
         loop {
             if let ToAgent::Welcome(welcome) = next(&mut stream).await.message.unwrap() {
                 return Self { welcome, sender, stream, statuses: BTreeMap::new() };
@@ -61,6 +68,15 @@ impl Agent {
             |name: &&str| wire::Removal { object: Some(key_to_wire(&ingress(name).key())), cause: cause.into() };
         let delta = wire::Delta { seq, removals: names.iter().map(removal).collect(), ..wire::Delta::default() };
         self.sender.send(agent_says(AgentSays::Delta(delta))).await.unwrap();
+    }
+
+    /// Everything was listed. There are no objects but `ingresses`.
+    pub async fn complete(&mut self, ingresses: u64) {
+        for kind in Kind::ALL {
+            let count = if kind == Kind::Ingress { ingresses } else { 0 };
+            let complete = wire::SyncComplete { kind: kind as i32, count };
+            self.sender.send(agent_says(AgentSays::SyncComplete(complete))).await.unwrap();
+        }
     }
 
     pub async fn acknowledged(&mut self, seq: u64) {
@@ -105,6 +121,7 @@ impl Edge {
             ..wire::EdgeHello::default()
         };
         sender.send(edge_says(EdgeSays::Hello(hello))).await.unwrap();
+        tokio::spawn(beat(sender.downgrade(), || edge_says(EdgeSays::Heartbeat(wire::Heartbeat::default()))));
         Self { held, sender, stream }
     }
 
@@ -150,7 +167,7 @@ impl Edge {
                 let asked = self.held.iter().filter(|(key, _)| request.buckets.contains(&(bucket_of(key) as u32)));
                 let held = |(key, digest): (&String, &Digest)| wire::Bucket {
                     index: bucket_of(key) as u32,
-                    held: vec![wire::Held { key: key.clone(), digest: digest.to_vec() }],
+                    held: vec![wire::Held { key: key.clone(), digest: digest.to_vec(), clusters: Vec::new() }],
                 };
                 let contents = wire::HeldContents { buckets: asked.map(held).collect(), last: true };
                 self.sender.send(edge_says(EdgeSays::HeldContents(contents))).await.unwrap();
@@ -162,6 +179,9 @@ impl Edge {
                         wire::resource_upsert::Resource::Host(host) => format!("host/{}", host.name),
                         wire::resource_upsert::Resource::Backend(backend) => {
                             format!("backend/{}", backend_from_wire(backend).unwrap().id)
+                        }
+                        wire::resource_upsert::Resource::Secret(it) => {
+                            format!("secret/{}", secret::from_wire(it).unwrap().id)
                         }
                     };
                     self.held.insert(key, Digest::from_slice(&upsert.digest).unwrap());
@@ -206,6 +226,17 @@ fn edge_says(said: EdgeSays) -> wire::EdgeMessage {
 async fn channel(setup: &Setup, identity: &str) -> Channel {
     let endpoint = Endpoint::from_shared(format!("https://{}", setup.grpc)).unwrap();
     endpoint.tls_config(setup.tls(identity).client()).unwrap().connect().await.unwrap()
+}
+
+/// Says that the peer is there for as long as it is, however long a test takes elsewhere.
+async fn beat<T>(sender: mpsc::WeakSender<T>, heartbeat: impl Fn() -> T) {
+    loop {
+        tokio::time::sleep(HEARTBEAT_EVERY).await;
+        let Some(sender) = sender.upgrade() else { return };
+        if sender.send(heartbeat()).await.is_err() {
+            return;
+        }
+    }
 }
 
 async fn next<T>(stream: &mut Streaming<T>) -> T {

@@ -49,6 +49,21 @@ impl Setup {
         Process::spawn(spec).await.unwrap()
     }
 
+    /// A second controller on the same database, with addresses of its own. Returns where its API is.
+    pub async fn start_another(&self, id: &str) -> (Process, SocketAddr) {
+        let mut args = self.args();
+        let ports = ports::free(3);
+        let address = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
+        let [grpc, observe, api] = [0, 1, 2].map(|index| address(ports[index]));
+        for (flag, value) in [("--grpc-listen", grpc), ("--observe-listen", observe), ("--api-listen", api)] {
+            let at = args.iter().position(|arg| arg == flag).expect("a flag of a good start");
+            args[at + 1] = value.to_string();
+        }
+        args.extend(["--replica-id".to_owned(), id.to_owned()]);
+        let spec = Spec::new(id, env!("CARGO_BIN_EXE_roadstead-controller")).args(args).ready(Ready::Readyz(observe));
+        (Process::spawn(spec).await.unwrap(), api)
+    }
+
     /// The arguments of a good start.
     pub fn args(&self) -> Vec<String> {
         let own = self.certificate_directory("controller/c1");

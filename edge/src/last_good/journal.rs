@@ -7,10 +7,14 @@
 //!
 //! A record that is cut short or does not match its hash ends the journal: it and what follows are cut off, everything
 //! before is kept. A new file replaces the old one only when it is complete on disk. No threads and no clock here.
+//!
+//! The file's time says when its table was last known to be current: an append and [`Journal::mark_current`] set it, a
+//! rewrite keeps it.
 
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use prost::Message;
 use roadstead_proto::wire;
@@ -41,6 +45,7 @@ pub struct Journal {
     file: File,
     bytes: u64,
     bytes_rewritten: u64,
+    current_at: Option<SystemTime>,
 }
 
 /// What was found at start.
@@ -77,18 +82,35 @@ impl Journal {
         let path = directory.join(FILE);
         let options = File::options().create(true).truncate(false).read(true).write(true).open(&path);
         let mut file = options.map_err(failed("open", &path))?;
+        let current_at = modified(&file);
         let scan = Scan::of(&file).map_err(failed("read", &path))?;
         let bytes_lost = scan.bytes_total - scan.bytes_good;
         if scan.bytes_good == 0 {
             // New, or not one of ours: begin it anew.
-            let journal = Self::replace(directory, &mut std::iter::empty())?;
+            let journal = Self::replace(directory, None, &mut std::iter::empty())?;
             return Ok((journal, Replayed { same_build: true, updates: Vec::new(), bytes_lost }));
         }
-        file.set_len(scan.bytes_good).map_err(failed("truncate", &path))?;
+        if bytes_lost > 0 {
+            file.set_len(scan.bytes_good).map_err(failed("truncate", &path))?;
+            keep_time(&file, current_at);
+        }
         file.seek(SeekFrom::Start(scan.bytes_good)).map_err(failed("seek in", &path))?;
         let replayed = Replayed { same_build: scan.same_build, updates: scan.updates, bytes_lost };
         let bytes = scan.bytes_good;
-        Ok((Self { directory: directory.to_owned(), file, bytes, bytes_rewritten: bytes }, replayed))
+        Ok((Self { directory: directory.to_owned(), file, bytes, bytes_rewritten: bytes, current_at }, replayed))
+    }
+
+    /// When the table that was found at start was last known to be current, if there was one and the disk knows.
+    pub fn current_at(&self) -> Option<SystemTime> {
+        self.current_at
+    }
+
+    /// Notes that the table is current although nothing is added to it.
+    ///
+    /// # Errors
+    /// If the disk fails; nothing else is changed.
+    pub fn mark_current(&self, now: SystemTime) -> Result<(), JournalError> {
+        self.file.set_modified(now).map_err(failed("set the time of", &self.path()))
     }
 
     /// Adds an Update at the end. It is durable after [`Journal::sync`].
@@ -118,7 +140,7 @@ impl Journal {
     /// # Errors
     /// If the disk fails; the old journal is then still there and in use.
     pub fn rewrite(&mut self, updates: &mut dyn Iterator<Item = wire::Update>) -> Result<(), JournalError> {
-        *self = Self::replace(&self.directory, updates)?;
+        *self = Self { current_at: self.current_at, ..Self::replace(&self.directory, modified(&self.file), updates)? };
         Ok(())
     }
 
@@ -141,14 +163,19 @@ impl Journal {
         self.file.seek(SeekFrom::Start(self.bytes)).map(drop)
     }
 
-    fn replace(directory: &Path, updates: &mut dyn Iterator<Item = wire::Update>) -> Result<Self, JournalError> {
+    fn replace(
+        directory: &Path,
+        current_at: Option<SystemTime>,
+        updates: &mut dyn Iterator<Item = wire::Update>,
+    ) -> Result<Self, JournalError> {
         let (path, new) = (directory.join(FILE), directory.join(NEW_FILE));
         let (file, bytes) = write_new(&new, updates)?;
+        keep_time(&file, current_at);
         std::fs::rename(&new, &path).map_err(failed("rename to", &path))?;
         // The rename itself is durable only when the directory is.
         let directory_file = File::open(directory).map_err(failed("open", directory))?;
         directory_file.sync_all().map_err(failed("sync", directory))?;
-        Ok(Self { directory: directory.to_owned(), file, bytes, bytes_rewritten: bytes })
+        Ok(Self { directory: directory.to_owned(), file, bytes, bytes_rewritten: bytes, current_at: None })
     }
 }
 
@@ -166,6 +193,17 @@ fn write_new(path: &Path, updates: &mut dyn Iterator<Item = wire::Update>) -> Re
     let file = writer.into_inner().map_err(io::IntoInnerError::into_error).map_err(failed("write", path))?;
     file.sync_all().map_err(failed("sync", path))?;
     Ok((file, bytes))
+}
+
+fn modified(file: &File) -> Option<SystemTime> {
+    file.metadata().and_then(|metadata| metadata.modified()).ok()
+}
+
+/// Gives a file that was changed without news the time that it had. One that cannot be set counts as current.
+fn keep_time(file: &File, at: Option<SystemTime>) {
+    if let Some(at) = at {
+        drop(file.set_modified(at));
+    }
 }
 
 fn header() -> String {

@@ -8,11 +8,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use roadstead_proto::wire;
 
 use super::journal::{Journal, JournalError};
+use super::sealing::Sealing;
 use crate::observe::Metrics;
 
 /// Updates waiting to be written. More means that the disk does not keep up: a snapshot follows then.
@@ -42,6 +43,7 @@ pub type Snapshot = Box<dyn Iterator<Item = wire::Update> + Send>;
 /// The handle of the writing thread.
 pub struct LastGood {
     jobs: Option<SyncSender<Job>>,
+    sealing: Sealing,
     state: Arc<State>,
     thread: Option<JoinHandle<()>>,
 }
@@ -54,8 +56,9 @@ struct State {
 }
 
 enum Job {
-    Append(wire::Update),
+    Append(Box<wire::Update>),
     Rewrite(Snapshot),
+    MarkCurrent,
 }
 
 impl LastGood {
@@ -69,7 +72,17 @@ impl LastGood {
         let writer = Writer { journal, metrics, pace, state: state.clone(), unsynced_since: None, retry_at: None };
         writer.report();
         let thread = std::thread::Builder::new().name("last-good".to_owned()).spawn(move || writer.run(&queue))?;
-        Ok(Self { jobs: Some(jobs), state, thread: Some(thread) })
+        Ok(Self { jobs: Some(jobs), sealing: Sealing::default(), state, thread: Some(thread) })
+    }
+
+    /// Writes certificates too, if `sealing` has a key.
+    #[must_use]
+    pub fn sealing(self, sealing: Sealing) -> Self {
+        Self { sealing, ..self }
+    }
+
+    pub fn keeps_certificates(&self) -> bool {
+        self.sealing.keeps_certificates()
     }
 
     /// Adds an applied Update. Never blocks.
@@ -77,11 +90,16 @@ impl LastGood {
         if self.state.incomplete.load(Ordering::Acquire) {
             return;
         }
-        if !self.queue(Job::Append(update)) {
+        if !self.queue(Job::Append(Box::new(self.sealing.seal(update)))) {
             tracing::error!("The disk does not keep up with updates; the last good table stays as it is for now");
             self.state.incomplete.store(true, Ordering::Release);
             self.state.wants_snapshot.store(true, Ordering::Release);
         }
+    }
+
+    /// Notes on disk that the table is current although it does not change. Never blocks; may be left out.
+    pub fn mark_current(&self) {
+        self.queue(Job::MarkCurrent);
     }
 
     /// Whether the journal should be rewritten: it is overgrown, or Updates are missing from it.
@@ -94,7 +112,7 @@ impl LastGood {
         // Cleared before the job is queued: whatever fails later asks anew. Updates appended from now on come after
         // the snapshot in the queue, so they may be written again.
         self.state.wants_snapshot.store(false, Ordering::Release);
-        let queued = self.queue(Job::Rewrite(snapshot));
+        let queued = self.queue(Job::Rewrite(self.sealing.seal_all(snapshot)));
         let flag = if queued { &self.state.incomplete } else { &self.state.wants_snapshot };
         flag.store(!queued, Ordering::Release);
     }
@@ -103,7 +121,7 @@ impl LastGood {
     pub fn close(mut self, snapshot: Snapshot) {
         if let Some(jobs) = self.jobs.take() {
             // The thread has ended if this fails; it has said why.
-            drop(jobs.send(Job::Rewrite(snapshot)));
+            drop(jobs.send(Job::Rewrite(self.sealing.seal_all(snapshot))));
         }
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
@@ -134,6 +152,7 @@ impl Writer {
             match queue.recv_timeout(self.pace.sync_every) {
                 Ok(Job::Append(update)) => self.append(&update),
                 Ok(Job::Rewrite(snapshot)) => self.rewrite(snapshot),
+                Ok(Job::MarkCurrent) => self.mark_current(),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
@@ -174,6 +193,15 @@ impl Writer {
                 }
             }
             Err(error) => self.fail(&error),
+        }
+    }
+
+    fn mark_current(&self) {
+        // One that misses something is not current.
+        if !self.state.incomplete.load(Ordering::Acquire)
+            && let Err(error) = self.journal.mark_current(SystemTime::now())
+        {
+            tracing::debug!(error = &error as &dyn std::error::Error, "Cannot mark the last good table as current");
         }
     }
 

@@ -11,7 +11,6 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use super::HEAD_BYTES_MAX;
 
@@ -22,7 +21,25 @@ pub struct Client {
     pub local_port: u16,
     /// Whether the peer is a proxy whose X-Forwarded-* fields are believed.
     pub trusted: bool,
+    /// How the request came to this edge.
+    pub scheme: Scheme,
     watch: Arc<HeadWatch>,
+}
+
+/// Whether a connection is encrypted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Scheme {
+    Http,
+    Https,
+}
+
+impl Scheme {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Scheme::Http => "http",
+            Scheme::Https => "https",
+        }
+    }
 }
 
 /// Whether a request's length can be read in one way only.
@@ -51,7 +68,13 @@ struct Watched {
 
 impl Client {
     pub fn new(peer: SocketAddr, local_port: u16, trusted: bool, watch: Arc<HeadWatch>) -> Self {
-        Self { peer, local_port, trusted, watch }
+        Self { peer, local_port, trusted, scheme: Scheme::Http, watch }
+    }
+
+    /// The same on a connection of this kind.
+    #[must_use]
+    pub fn over(self, scheme: Scheme) -> Self {
+        Self { scheme, ..self }
     }
 
     /// To be called when a request's head has been read.
@@ -129,19 +152,19 @@ fn has_content_length(bytes: &[u8]) -> bool {
     head.skip(1).any(|line| line.len() > NAME.len() && line[..NAME.len()].eq_ignore_ascii_case(NAME))
 }
 
-/// A client's socket, watched.
-pub struct ClientIo {
-    stream: TcpStream,
+/// A client's connection, decrypted if need be, watched.
+pub struct ClientIo<S> {
+    stream: S,
     watch: Arc<HeadWatch>,
 }
 
-impl ClientIo {
-    pub fn new(stream: TcpStream, watch: Arc<HeadWatch>) -> Self {
+impl<S> ClientIo<S> {
+    pub fn new(stream: S, watch: Arc<HeadWatch>) -> Self {
         Self { stream, watch }
     }
 }
 
-impl AsyncRead for ClientIo {
+impl<S: AsyncRead + Unpin> AsyncRead for ClientIo<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buf.filled().len();
@@ -153,7 +176,7 @@ impl AsyncRead for ClientIo {
     }
 }
 
-impl AsyncWrite for ClientIo {
+impl<S: AsyncWrite + Unpin> AsyncWrite for ClientIo<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
     }

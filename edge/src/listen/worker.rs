@@ -15,6 +15,7 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::task::LocalSet;
@@ -23,7 +24,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     CONNECTIONS_PER_WORKER_MAX, Client, ClientIo, DRAIN_MAX, HEAD_BYTES_MAX, HEAD_TIMEOUT, HEADERS_MAX, HeadWatch,
-    KEEP_ALIVE_TIMEOUT,
+    KEEP_ALIVE_TIMEOUT, Scheme, Tls,
 };
 use crate::health::Clock;
 use crate::observe::Metrics;
@@ -58,14 +59,34 @@ impl Workers {
     /// # Errors
     /// If a thread or its runtime cannot be created; workers already started are told to stop.
     pub fn start(listeners: Vec<TcpListener>, shared: &Shared) -> io::Result<Self> {
+        Self::start_each(listeners, shared, None)
+    }
+
+    /// [`Self::start`], for connections that are encrypted.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_secured(listeners: Vec<TcpListener>, shared: &Shared, tls: &Tls) -> io::Result<Self> {
+        Self::start_each(listeners, shared, Some(tls))
+    }
+
+    /// These and others as one.
+    #[must_use]
+    pub fn and(mut self, others: Self) -> Self {
+        self.0.extend(others.0);
+        self
+    }
+
+    fn start_each(listeners: Vec<TcpListener>, shared: &Shared, tls: Option<&Tls>) -> io::Result<Self> {
+        let name = if tls.is_some() { "tls-worker" } else { "worker" };
         let start = |(index, listener)| {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            let shared = shared.clone();
-            let thread = std::thread::Builder::new().name(format!("worker-{index}"));
+            let (shared, tls) = (shared.clone(), tls.cloned());
+            let thread = std::thread::Builder::new().name(format!("{name}-{index}"));
             thread.spawn(move || {
                 // A worker that panics takes the edge down: connections that the kernel gives it would hang.
                 let _stop_all = shared.stop.clone().drop_guard();
-                LocalSet::new().block_on(&runtime, run(listener, shared));
+                LocalSet::new().block_on(&runtime, run(listener, shared, tls));
             })
         };
         let started: io::Result<Vec<_>> = listeners.into_iter().enumerate().map(start).collect();
@@ -90,18 +111,19 @@ pub struct WorkerPanicked;
 struct Worker {
     proxy: Proxy,
     shared: Shared,
+    tls: Option<Tls>,
     tasks: TaskTracker,
     connections: Cell<usize>,
     /// Told whenever a connection ends.
     ended: Notify,
 }
 
-async fn run(listener: TcpListener, shared: Shared) {
+async fn run(listener: TcpListener, shared: Shared, tls: Option<Tls>) {
     let listener = tokio::net::TcpListener::from_std(listener).expect("a nonblocking listener on a fresh runtime");
     let tasks = TaskTracker::new();
     let Shared { table, clock, config, metrics, stop } = shared.clone();
     let proxy = Proxy::new(table, clock, config, metrics, tasks.clone());
-    let worker = Rc::new(Worker { proxy, shared, tasks, connections: Cell::new(0), ended: Notify::new() });
+    let worker = Rc::new(Worker { proxy, shared, tls, tasks, connections: Cell::new(0), ended: Notify::new() });
     let sweeping = tokio::task::spawn_local(sweep(worker.clone()));
     accept_until(&worker, &listener, &stop).await;
     if let Err(error) = accept_queued(&worker, listener) {
@@ -180,9 +202,30 @@ impl Worker {
 
     async fn serve_connection(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr) -> Result<(), ConnectionError> {
         stream.set_nodelay(true)?;
-        let watch = HeadWatch::accepted();
         let local_port = stream.local_addr()?.port();
-        let client = Rc::new(Client::new(peer, local_port, self.proxy.trusts(peer), watch.clone()));
+        let client = |scheme| {
+            let watch = HeadWatch::accepted();
+            (Client::new(peer, local_port, self.proxy.trusts(peer), watch.clone()).over(scheme), watch)
+        };
+        match &self.tls {
+            None => self.converse(stream, client(Scheme::Http)).await,
+            Some(tls) => {
+                let stream = tokio::select! {
+                    accepted = tls.accept(stream) => accepted?,
+                    () = self.told_to_stop_shaking_hands() => return Ok(()),
+                };
+                self.converse(stream, client(Scheme::Https)).await
+            }
+        }
+    }
+
+    /// Serves the requests of a connection.
+    async fn converse(
+        self: &Rc<Self>,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        (client, watch): (Client, Arc<HeadWatch>),
+    ) -> Result<(), ConnectionError> {
+        let client = Rc::new(client);
         let service = service_fn(|request| {
             let (worker, client) = (self.clone(), client.clone());
             async move { Ok::<_, Infallible>(worker.proxy.handle(client, request).await) }
@@ -211,6 +254,12 @@ impl Worker {
 }
 
 impl Worker {
+    /// As with a first request, a handshake that has begun is given a moment.
+    async fn told_to_stop_shaking_hands(&self) {
+        self.shared.stop.cancelled().await;
+        tokio::time::sleep(FIRST_REQUEST_GRACE).await;
+    }
+
     /// Returns when a connection is to end after its current request. hyper closes one at once on which nothing was
     /// read yet, although its first request may be waiting in the kernel: such a one is given a moment.
     async fn told_to_stop(&self, watch: &HeadWatch) {

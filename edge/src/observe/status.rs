@@ -19,7 +19,8 @@ pub struct Status {
     pub connected: bool,
     /// Whether this process has been in step with a controller at least once.
     pub synced: bool,
-    /// A standing problem that does not keep the edge from serving, such as a controller of another world.
+    /// A standing problem that does not keep the edge from serving, such as a controller of another world or that the
+    /// edge is frozen.
     pub problem: Option<String>,
     /// Hexadecimal id and incarnation of the world the table belongs to.
     pub world: Option<String>,
@@ -28,7 +29,13 @@ pub struct Status {
     pub policy_rev: u64,
     pub hosts: usize,
     pub backends: usize,
-    /// Resources that were refused and are not held in the refused form: key and reason.
+    /// Certificates that hosts show or may show.
+    pub certificates: usize,
+    /// Whether they are kept, sealed, with the last good table. If not, HTTPS shows the default certificate after a restart
+    /// until a controller is reached.
+    pub certificates_kept: bool,
+    /// Resources that were refused and are not held in the refused form, for what they are or by the guard: key and
+    /// reason.
     pub refused: BTreeMap<String, String>,
 }
 

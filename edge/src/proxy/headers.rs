@@ -10,15 +10,16 @@ use http::{Request, Version};
 use ipnet::IpNet;
 
 use super::admit::Admitted;
+use crate::listen::Client;
 
 #[cfg(test)]
 mod tests;
 
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+pub(super) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+pub(super) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+pub(super) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
-const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+pub(super) const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
@@ -38,6 +39,10 @@ const HOP_BY_HOP: [HeaderName; 9] = [
 
 /// Fields that a peer cannot have removed by naming them in `Connection`: a request would change its meaning.
 const NEVER_HOP_BY_HOP: [HeaderName; 2] = [header::HOST, header::CONTENT_LENGTH];
+
+/// Fields by which endpoints are told who sent a request.
+const SAID_ABOUT_CLIENTS: [HeaderName; 5] =
+    [X_FORWARDED_FOR, X_FORWARDED_PROTO, X_FORWARDED_HOST, X_FORWARDED_PORT, X_REAL_IP];
 
 /// Proxies in front of the edge whose X-Forwarded-* fields are believed.
 #[derive(Clone, Debug, Default)]
@@ -67,6 +72,29 @@ impl TrustedProxies {
     }
 }
 
+/// Who sent the request: the peer, or whom trusted proxies speak for.
+pub(super) fn client_address(headers: &HeaderMap, client: &Client, trusted_proxies: &TrustedProxies) -> IpAddr {
+    let peer = client.peer.ip().to_canonical();
+    let forwarded_for = client.trusted.then(|| joined(headers, &X_FORWARDED_FOR)).filter(|text| !text.is_empty());
+    let address = forwarded_for.map_or(peer, |text| trusted_proxies.client(peer, &text));
+    address.to_canonical()
+}
+
+/// `http` or `https`: how the client reached the first proxy that is believed.
+pub(super) fn scheme(headers: &HeaderMap, client: &Client) -> &'static str {
+    let said = client.trusted.then(|| tokens(headers, &X_FORWARDED_PROTO).next()).flatten();
+    match said {
+        Some(said) if said.eq_ignore_ascii_case("https") => "https",
+        Some(_) => "http",
+        None => client.scheme.as_str(),
+    }
+}
+
+/// Whether a field says where a message ends or to whom it goes: settings must not touch it.
+pub(super) fn frames_a_message(name: &HeaderName) -> bool {
+    HOP_BY_HOP.contains(name) || NEVER_HOP_BY_HOP.contains(name)
+}
+
 pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = tokens(headers, &header::CONNECTION).filter_map(|name| name.parse().ok()).collect();
     for name in named.iter().filter(|name| !NEVER_HOP_BY_HOP.contains(name)).chain(&HOP_BY_HOP) {
@@ -93,13 +121,13 @@ pub(super) fn set_upgrade(headers: &mut HeaderMap, protocol: HeaderValue) {
 /// trusted proxy: then its X-Forwarded-For is continued and its other X-Forwarded-* fields are kept.
 pub(super) fn set_forwarded(headers: &mut HeaderMap, admitted: &Admitted<'_>, trusted_proxies: &TrustedProxies) {
     let client = admitted.client;
-    remove_lookalikes(headers);
+    remove_lookalikes(headers, &SAID_ABOUT_CLIENTS);
     let peer = client.peer.ip().to_canonical();
     let before = client.trusted.then(|| joined(headers, &X_FORWARDED_FOR)).filter(|before| !before.is_empty());
     let real_ip = before.as_deref().map_or(peer, |before| trusted_proxies.client(peer, before));
     let forwarded_for = before.map_or_else(|| peer.to_string(), |before| format!("{before}, {peer}"));
     let facts = [
-        (X_FORWARDED_PROTO, "http".to_owned()),
+        (X_FORWARDED_PROTO, client.scheme.as_str().to_owned()),
         (X_FORWARDED_HOST, admitted.authority.clone()),
         (X_FORWARDED_PORT, client.local_port.to_string()),
     ];
@@ -128,13 +156,12 @@ pub(super) fn keep_alive_timeout(headers: &HeaderMap) -> Option<Duration> {
 }
 
 /// Removes `x_real_ip` and the like: some servers take `_` for `-` and would believe them.
-fn remove_lookalikes(headers: &mut HeaderMap) {
-    let ours = [X_FORWARDED_FOR, X_FORWARDED_PROTO, X_FORWARDED_HOST, X_FORWARDED_PORT, X_REAL_IP];
-    let is_lookalike = |name: &HeaderName| {
-        let name = name.as_str();
-        name.contains('_') && ours.iter().any(|our| name.replace('_', "-") == our.as_str())
+pub(super) fn remove_lookalikes(headers: &mut HeaderMap, ours: &[HeaderName]) {
+    let dashed = |name: &HeaderName| name.as_str().replace('_', "-");
+    let is_lookalike = |name: &&HeaderName| {
+        name.as_str().contains('_') && ours.iter().any(|our| our != *name && dashed(our) == dashed(name))
     };
-    let lookalikes: Vec<HeaderName> = headers.keys().filter(|name| is_lookalike(name)).cloned().collect();
+    let lookalikes: Vec<HeaderName> = headers.keys().filter(is_lookalike).cloned().collect();
     for name in lookalikes {
         headers.remove(name);
     }

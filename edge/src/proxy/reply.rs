@@ -9,18 +9,21 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use prometheus_client::metrics::counter::Counter;
+use tokio::time::{Sleep, sleep};
 
+use super::admit::Closing;
 use super::forward::{Answer, Failed};
+use super::rate::AtOnce;
 use super::{SERVER, headers};
 use crate::listen::Client;
 use crate::observe::access::Entry;
 use crate::table::LiveRoute;
-use crate::upstream::{Lease, Pool};
+use crate::upstream::{BodyError, Lease, Pool};
 
 /// Why the edge answers itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,23 +40,25 @@ pub(super) enum Problem {
     Lost,
     BadResponse,
     Timeout,
+    /// The body is larger than allowed.
+    TooLarge,
+    /// The client asks too often.
+    Limited,
+    /// The client may not.
+    Forbidden,
+    /// The client has not said who it is, or not truly.
+    Unauthorized,
+    /// It cannot be found out who the client is.
+    Unauthenticated,
 }
 
 impl Problem {
-    /// Whether the client is at fault; its connection is closed then, since it may mean something else by its bytes.
-    pub(super) fn is_refusal(self) -> bool {
-        matches!(self, Problem::Bad(_) | Problem::Method)
-    }
-
-    pub(super) fn response(self) -> Response<ResponseBody> {
-        let status = self.status();
-        let text = format!("{} {}\n", status.as_u16(), self.text());
-        let body = ResponseBody::Own { body: Full::new(text.into()), completion: None };
-        let mut response = Response::new(body);
-        *response.status_mut() = status;
-        response.headers_mut().insert(header::SERVER, SERVER);
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-        response
+    /// Whether the client's connection is closed: it may mean something else by its bytes, or has more of them.
+    fn closing(self) -> Closing {
+        match self {
+            Problem::Bad(_) | Problem::Method | Problem::TooLarge => Closing::Close,
+            _ => Closing::KeepAlive,
+        }
     }
 
     fn status(self) -> StatusCode {
@@ -61,9 +66,13 @@ impl Problem {
             Problem::Bad(_) => StatusCode::BAD_REQUEST,
             Problem::Method => StatusCode::METHOD_NOT_ALLOWED,
             Problem::NotFound | Problem::Unserved(404) => StatusCode::NOT_FOUND,
-            Problem::NoTable | Problem::Unserved(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Problem::NoTable | Problem::Unserved(_) | Problem::Unauthenticated => StatusCode::SERVICE_UNAVAILABLE,
             Problem::Unreached | Problem::Lost | Problem::BadResponse => StatusCode::BAD_GATEWAY,
             Problem::Timeout => StatusCode::GATEWAY_TIMEOUT,
+            Problem::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Problem::Limited => StatusCode::TOO_MANY_REQUESTS,
+            Problem::Forbidden => StatusCode::FORBIDDEN,
+            Problem::Unauthorized => StatusCode::UNAUTHORIZED,
         }
     }
 
@@ -79,13 +88,63 @@ impl Problem {
             Problem::Lost => "the endpoint closed the connection before it answered",
             Problem::BadResponse => "the endpoint's answer is not valid HTTP",
             Problem::Timeout => "the endpoint did not answer in time",
+            Problem::TooLarge => "the request's body is larger than this route takes",
+            Problem::Limited => "more requests than this route takes from one client",
+            Problem::Forbidden => "this client may not use this route",
+            Problem::Unauthorized => "this route asks who you are",
+            Problem::Unauthenticated => "nobody can say who may use this route",
         }
+    }
+}
+
+/// What the edge answers instead of an endpoint.
+pub(super) struct Instead {
+    response: Box<Response<Full<Bytes>>>,
+    /// `None`: nothing is wrong.
+    pub(super) problem: Option<Problem>,
+}
+
+impl From<Problem> for Instead {
+    fn from(problem: Problem) -> Self {
+        let status = problem.status();
+        let text = format!("{} {}\n", status.as_u16(), problem.text());
+        let mut instead = Self { problem: Some(problem), ..Self::empty(status) };
+        *instead.response.body_mut() = Full::new(text.into());
+        instead.set(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        instead
+    }
+}
+
+impl Instead {
+    /// One without a body.
+    pub(super) fn empty(status: StatusCode) -> Self {
+        let mut response = Box::new(Response::new(Full::default()));
+        *response.status_mut() = status;
+        response.headers_mut().insert(header::SERVER, SERVER);
+        Self { response, problem: None }
+    }
+
+    pub(super) fn closing(&self) -> Closing {
+        self.problem.map_or(Closing::KeepAlive, Problem::closing)
+    }
+
+    pub(super) fn set(&mut self, name: HeaderName, value: HeaderValue) {
+        self.headers_mut().insert(name, value);
+    }
+
+    pub(super) fn headers_mut(&mut self) -> &mut HeaderMap {
+        self.response.headers_mut()
+    }
+
+    pub(super) fn until_end(self, mut completion: Completion) -> Response<ResponseBody> {
+        completion.status(self.response.status());
+        self.response.map(|body| ResponseBody::Own { body, completion })
     }
 }
 
 /// What the client is sent.
 pub enum ResponseBody {
-    Own { body: Full<Bytes>, completion: Option<Completion> },
+    Own { body: Full<Bytes>, completion: Completion },
     Endpoint { body: Streaming, completion: Completion },
 }
 
@@ -95,6 +154,14 @@ pub struct Streaming {
     /// `None` once the connection was given back, or if it must not be.
     lease: Option<(Lease, Rc<Pool>)>,
     idle_for: Option<Duration>,
+    /// How long the next part may take.
+    patience: Option<Patience>,
+}
+
+struct Patience {
+    limit: Duration,
+    over: Pin<Box<Sleep>>,
+    is_waiting: bool,
 }
 
 /// Notes the end of a request, however it ends: counts it, logs it, and lets the connection wait for the next.
@@ -106,11 +173,12 @@ pub struct Completion {
     status: StatusCode,
     bytes: u64,
     complete: bool,
+    at_once: Option<AtOnce>,
 }
 
 impl Streaming {
     pub(super) fn pooled(body: Incoming, lease: Lease, pool: Rc<Pool>, idle_for: Option<Duration>) -> Self {
-        let mut streaming = Self { body, lease: Some((lease, pool)), idle_for };
+        let mut streaming = Self { body, lease: Some((lease, pool)), idle_for, patience: None };
         if streaming.body.is_end_stream() {
             streaming.give_back();
         }
@@ -118,7 +186,13 @@ impl Streaming {
     }
 
     pub(super) fn unpooled(body: Incoming) -> Self {
-        Self { body, lease: None, idle_for: None }
+        Self { body, lease: None, idle_for: None, patience: None }
+    }
+
+    /// Lets no part of the body take longer than this.
+    pub(super) fn with_patience(mut self, limit: Option<Duration>) -> Self {
+        self.patience = limit.map(|limit| Patience { limit, over: Box::pin(sleep(limit)), is_waiting: false });
+        self
     }
 
     pub(super) fn until_end(self, mut completion: Completion) -> ResponseBody {
@@ -132,8 +206,14 @@ impl Streaming {
         }
     }
 
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx).map_err(BodyError::Http);
+        if let Some(patience) = &mut self.patience
+            && patience.is_over(polled.is_ready(), cx)
+        {
+            self.lease = None;
+            return Poll::Ready(Some(Err(BodyError::Stalled)));
+        }
         match &polled {
             Poll::Ready(None) => self.give_back(),
             // A server stops polling when the announced length was sent, so the end is noticed here.
@@ -145,30 +225,37 @@ impl Streaming {
     }
 }
 
-impl ResponseBody {
-    pub(super) fn complete_with(&mut self, with: Completion) {
-        if let ResponseBody::Own { completion, .. } = self {
-            *completion = Some(with);
+impl Patience {
+    /// Counts from when the client could take a part and there was none: one that reads slowly is no slow endpoint.
+    fn is_over(&mut self, has_moved: bool, cx: &mut Context<'_>) -> bool {
+        if has_moved {
+            self.is_waiting = false;
+            return false;
         }
+        if !self.is_waiting {
+            self.is_waiting = true;
+            self.over.as_mut().reset(tokio::time::Instant::now() + self.limit);
+        }
+        self.over.as_mut().poll(cx).is_ready()
     }
 }
 
 impl Body for ResponseBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyError;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let (polled, at_end, completion) = match self.get_mut() {
             ResponseBody::Own { body, completion } => {
                 let polled = Pin::new(&mut *body).poll_frame(cx).map_err(|never| match never {});
-                (polled, body.is_end_stream(), completion.as_mut())
+                (polled, body.is_end_stream(), completion)
             }
             ResponseBody::Endpoint { body, completion } => {
                 let polled = body.poll_frame(cx);
-                (polled, body.body.is_end_stream(), Some(completion))
+                (polled, body.body.is_end_stream(), completion)
             }
         };
-        if let (Poll::Ready(frame), Some(completion)) = (&polled, completion) {
+        if let Poll::Ready(frame) = &polled {
             completion.complete = at_end || frame.is_none();
             if let Some(Ok(frame)) = frame {
                 completion.bytes += frame.data_ref().map_or(0, |data| data.remaining() as u64);
@@ -195,11 +282,16 @@ impl Body for ResponseBody {
 impl Completion {
     pub(super) fn new(client: Rc<Client>, requests: [Counter; 5], entry: Option<Box<Entry>>) -> Self {
         let status = StatusCode::INTERNAL_SERVER_ERROR;
-        Self { client, requests, entry, begun: Instant::now(), status, bytes: 0, complete: false }
+        Self { client, requests, entry, begun: Instant::now(), status, bytes: 0, complete: false, at_once: None }
     }
 
     pub(super) fn status(&mut self, status: StatusCode) {
         self.status = status;
+    }
+
+    /// Counts as one of its client's requests at once until it ends.
+    pub(super) fn hold(&mut self, at_once: Option<AtOnce>) {
+        self.at_once = at_once;
     }
 
     pub(super) fn request_id(&mut self, headers: &HeaderMap) {
@@ -225,6 +317,7 @@ impl Completion {
 impl Drop for Completion {
     fn drop(&mut self) {
         self.client.request_ended();
+        self.at_once = None;
         let class = usize::from(self.status.as_u16() / 100).clamp(1, self.requests.len());
         self.requests[class - 1].inc();
         if let Some(mut entry) = self.entry.take() {

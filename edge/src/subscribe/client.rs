@@ -14,13 +14,14 @@ use roadstead_routing::limit::MESSAGE_BYTES_MAX;
 use roadstead_runtime::ready::Readiness;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
 
-use super::CONNECT_TIMEOUT;
 use super::machine::{Counts, Input, Machine, Output};
+use super::{CONNECT_TIMEOUT, HEALTH_EVERY};
+use crate::health::Clock;
 use crate::last_good::writer::LastGood;
 use crate::observe::status::{SharedStatus, Status};
 use crate::observe::{ClusterLabel, Metrics};
@@ -33,6 +34,8 @@ const INBOX_MAX: usize = 16;
 pub const CONTROLLERS_MAX: usize = 64;
 /// Between two reports while things change.
 const REPORT_EVERY: Duration = Duration::from_millis(100);
+/// How often the last good table is marked as current while it does not change. Far below the guard's window.
+const CURRENT_EVERY: Duration = Duration::from_secs(60);
 
 #[derive(Debug, thiserror::Error)]
 pub enum ControllerError {
@@ -70,12 +73,18 @@ fn endpoint(url: &str, name: Option<&str>, tls: &TlsMaterial) -> Result<Endpoint
     if uri.scheme_str() != Some("https") || uri.host().is_none() {
         return Err(ControllerError::Url(url.to_owned()));
     }
-    let config = match name {
-        Some(name) => tls.client().domain_name(name),
-        None => tls.client(),
-    };
-    let endpoint = Channel::builder(uri).tls_config(config).map_err(ControllerError::Tls)?;
+    let endpoint = Channel::builder(uri).tls_config(tls.client_of(name)).map_err(ControllerError::Tls)?;
     Ok(endpoint.connect_timeout(CONNECT_TIMEOUT).tcp_nodelay(true))
+}
+
+/// What this task looks after and who it talks to.
+pub struct Following {
+    pub machine: Machine,
+    pub controllers: Controllers,
+    pub last_good: LastGood,
+    /// The one by which requests judge endpoints.
+    pub clock: Clock,
+    pub reports: Reports,
 }
 
 /// Where this task tells how it is going.
@@ -90,20 +99,17 @@ pub struct Reports {
 }
 
 /// Follows the controllers until `stop`, then writes the last good table a last time.
-pub async fn follow(
-    machine: Machine,
-    controllers: Controllers,
-    last_good: LastGood,
-    reports: Reports,
-    stop: CancellationToken,
-) {
+pub async fn follow(following: Following, stop: CancellationToken) {
     let (events, inbox) = mpsc::channel(INBOX_MAX);
+    let Following { machine, controllers, last_good, clock, reports } = following;
     let mut follower = Follower {
         machine,
         controllers,
         last_good,
+        clock,
         reporter: Reporter { reports, changed_at: None, counts: Counts::default() },
         started: Instant::now(),
+        marked_current: None,
         events,
         link: None,
         links: 0,
@@ -121,8 +127,11 @@ struct Follower {
     machine: Machine,
     controllers: Controllers,
     last_good: LastGood,
+    clock: Clock,
     reporter: Reporter,
     started: Instant,
+    /// When the last good table was last marked as current.
+    marked_current: Option<Instant>,
     events: mpsc::Sender<Event>,
     link: Option<Link>,
     links: u64,
@@ -149,7 +158,9 @@ impl Drop for Link {
 
 impl Follower {
     async fn run(&mut self, mut inbox: mpsc::Receiver<Event>, stop: &CancellationToken) {
-        self.reporter.report(&self.machine);
+        self.reporter.report(&self.machine, self.last_good.keeps_certificates());
+        let mut pulse = tokio::time::interval(HEALTH_EVERY);
+        pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let wake_at = self.machine.wake_at().map(|at| self.started + at);
             let report_at = self.reporter.due_at();
@@ -162,7 +173,11 @@ impl Follower {
                 }
                 () = sleep_until(wake_at) => Input::Tick,
                 () = sleep_until(report_at) => {
-                    self.reporter.report(&self.machine);
+                    self.reporter.report(&self.machine, self.last_good.keeps_certificates());
+                    continue;
+                }
+                _ = pulse.tick() => {
+                    self.pulse();
                     continue;
                 }
                 () = stop.cancelled() => return,
@@ -172,6 +187,18 @@ impl Follower {
                 self.last_good.rewrite(self.machine.holdings().snapshot());
             }
             self.reporter.changed();
+        }
+    }
+
+    /// Once a second.
+    fn pulse(&mut self) {
+        if self.machine.is_connected() {
+            self.step(Input::Health(self.machine.holdings().failing(self.clock.now())));
+        }
+        let is_due = self.marked_current.is_none_or(|at| at.elapsed() >= CURRENT_EVERY);
+        if is_due && self.machine.holdings().is_in_step() {
+            self.last_good.mark_current();
+            self.marked_current = Some(Instant::now());
         }
     }
 
@@ -284,7 +311,7 @@ impl Reporter {
         self.changed_at.map(|since| since + REPORT_EVERY)
     }
 
-    fn report(&mut self, machine: &Machine) {
+    fn report(&mut self, machine: &Machine, certificates_kept: bool) {
         self.changed_at = None;
         self.report_readiness(machine);
         self.report_metrics(machine);
@@ -301,7 +328,9 @@ impl Reporter {
             policy_rev: holdings.positions().policy_rev(),
             hosts: holdings.hosts(),
             backends: holdings.backends(),
-            refused: holdings.refused().map(|(key, reason)| (key.to_string(), reason.to_owned())).collect(),
+            certificates: holdings.certificates(),
+            certificates_kept,
+            refused: holdings.refused().map(|(key, reason)| (key, reason.to_owned())).collect(),
         });
     }
 
@@ -322,6 +351,7 @@ impl Reporter {
         metrics.updates_rejected.inc_by(now.updates_rejected - before.updates_rejected);
         metrics.resources_applied.inc_by(now.resources_applied - before.resources_applied);
         metrics.resources_refused.inc_by(now.resources_refused - before.resources_refused);
+        metrics.resources_guarded.inc_by(now.resources_guarded - before.resources_guarded);
         metrics.controller_reconnects.inc_by(now.dials - before.dials);
         metrics.controller_connected.set(i64::from(machine.is_connected()));
         metrics.table_hosts.set(gauge(holdings.hosts() as u64));

@@ -15,6 +15,10 @@ use super::{HEARTBEAT_EVERY, SILENCE_MAX};
 #[cfg(test)]
 mod tests;
 
+/// The standing problem of an edge that follows nobody.
+const FROZEN: &str = "frozen: the last good table is served as it is and no controller is followed until the edge is \
+                      started without --frozen";
+
 /// Who this edge is, as it tells controllers.
 #[derive(Clone, Debug, Default)]
 pub struct Introduction {
@@ -27,6 +31,7 @@ pub struct Introduction {
 
 /// What happened.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "it is taken apart as soon as it is made")]
 pub enum Input {
     /// The connection asked for by [`Output::Dial`] is there.
     Connected,
@@ -34,6 +39,8 @@ pub enum Input {
     Received(wire::ConfigMessage),
     /// The connection ended or could not be made.
     Lost(String),
+    /// What requests have learnt about backends by now: a complete list. To be given at most once a second.
+    Health(Vec<wire::FailingBackend>),
     /// Time passed; see [`Machine::wake_at`].
     Tick,
 }
@@ -62,6 +69,8 @@ pub struct Machine {
     link: Link,
     backoff: Backoff,
     heartbeats: u64,
+    /// What the controller of this stream was last told about backends. At first it knows of none that fail.
+    said_failing: Vec<wire::FailingBackend>,
     synced: bool,
     problem: Option<String>,
     counts: Counts,
@@ -74,15 +83,23 @@ pub struct Counts {
     pub updates_rejected: u64,
     pub resources_applied: u64,
     pub resources_refused: u64,
+    pub resources_guarded: u64,
     pub dials: u64,
 }
 
 /// Times are since the edge started.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Link {
-    Waiting { until: Duration },
+    /// Nobody is followed, ever.
+    Frozen,
+    Waiting {
+        until: Duration,
+    },
     Dialing,
-    Live { heard_at: Duration, said_at: Duration },
+    Live {
+        heard_at: Duration,
+        said_at: Duration,
+    },
 }
 
 impl Machine {
@@ -98,16 +115,24 @@ impl Machine {
             link: Link::Waiting { until: Duration::ZERO },
             backoff: Backoff::new(seed),
             heartbeats: 0,
+            said_failing: Vec::new(),
             synced: false,
             problem: None,
             counts: Counts::default(),
         }
     }
 
+    /// A machine that follows nobody: what is held is served as it is.
+    pub fn frozen(holdings: Holdings) -> Self {
+        let machine = Self::new(Introduction::default(), holdings, 1, 0);
+        Self { link: Link::Frozen, problem: Some(FROZEN.to_owned()), ..machine }
+    }
+
     pub fn handle(&mut self, input: Input, now: Duration) -> Vec<Output> {
         match (input, self.link) {
             (Input::Connected, Link::Dialing) => {
                 self.link = Link::Live { heard_at: now, said_at: now };
+                self.said_failing.clear();
                 Vec::new()
             }
             (Input::Received(message), Link::Live { said_at, .. }) => {
@@ -128,8 +153,9 @@ impl Machine {
                 self.heartbeats += 1;
                 vec![say(Say::Heartbeat(wire::Heartbeat { seq: self.heartbeats }))]
             }
+            (Input::Health(failing), Link::Live { .. }) => self.health(failing),
             // Ticks that come early, and what a connection that was given up still delivers.
-            (Input::Connected | Input::Received(_) | Input::Lost(_) | Input::Tick, _) => Vec::new(),
+            (Input::Connected | Input::Received(_) | Input::Lost(_) | Input::Health(_) | Input::Tick, _) => Vec::new(),
         }
     }
 
@@ -137,7 +163,7 @@ impl Machine {
     pub fn wake_at(&self) -> Option<Duration> {
         match self.link {
             Link::Waiting { until } => Some(until),
-            Link::Dialing => None,
+            Link::Dialing | Link::Frozen => None,
             Link::Live { heard_at, said_at } => Some((heard_at + SILENCE_MAX).min(said_at + HEARTBEAT_EVERY)),
         }
     }
@@ -184,6 +210,7 @@ impl Machine {
     }
 
     fn lost(&mut self, reason: String, now: Duration) {
+        self.holdings.stream_ended();
         // One line per cause: a controller that is away for an hour must not fill the log.
         if self.problem.as_ref() != Some(&reason) {
             tracing::warn!(reason, "Not following a controller; serving goes on with what is held");
@@ -199,14 +226,18 @@ impl Machine {
                 contents.into_iter().map(|contents| say(Say::HeldContents(contents))).collect()
             }
             Some(Told::Update(update)) => self.update(update, now),
+            Some(Told::Heartbeat(_)) => {
+                self.holdings.heard(now);
+                Vec::new()
+            }
             // A message of a newer protocol asks for nothing that this edge could do.
-            Some(Told::Heartbeat(_)) | None => Vec::new(),
+            None => Vec::new(),
         }
     }
 
     fn update(&mut self, update: wire::Update, now: Duration) -> Vec<Output> {
         let (nonce, synced) = (update.nonce, update.synced);
-        let applied = match self.holdings.apply(update) {
+        let applied = match self.holdings.apply(update, now) {
             Ok(applied) => applied,
             Err(error) => {
                 tracing::error!(%error, "An Update of another world was refused; serving goes on with what is held");
@@ -222,11 +253,25 @@ impl Machine {
         journal.into_iter().chain([result]).collect()
     }
 
+    /// Says it if it is not what the controller knows.
+    fn health(&mut self, failing: Vec<wire::FailingBackend>) -> Vec<Output> {
+        if failing == self.said_failing {
+            return Vec::new();
+        }
+        self.said_failing.clone_from(&failing);
+        vec![say(Say::Health(wire::BackendHealth { failing }))]
+    }
+
     fn note(&mut self, applied: &Applied, synced: bool) {
-        for refusal in &applied.refusals {
-            self.counts.resources_refused += 1;
+        let (guarded, refused): (Vec<_>, Vec<_>) = applied.refusals.iter().partition(|refusal| refusal.guarded);
+        for refusal in &refused {
             tracing::warn!(key = refusal.key, reason = refusal.reason, "A resource was refused");
         }
+        if let Some(first) = guarded.first() {
+            tracing::warn!(hosts = guarded.len(), reason = first.reason, "The guard keeps hosts as they are");
+        }
+        self.counts.resources_refused += refused.len() as u64;
+        self.counts.resources_guarded += guarded.len() as u64;
         let Some(effective) = &applied.effective else {
             self.counts.updates_rejected += 1;
             return;

@@ -4,8 +4,10 @@ use proptest::prelude::*;
 use roadstead_routing::endpoints::Locality;
 use roadstead_routing::id::{ObjectName, PortRef};
 use roadstead_routing::lookup::{Found as Expected, request_host, request_path};
+use roadstead_routing::policy::Strategy;
+use roadstead_routing::settings::ClientSettings;
 use roadstead_routing::table::{
-    Backend, BackendProtocol, Endpoint, Host, PathMatch, Route, RouteBackend, Table, Target,
+    Backend, BackendProtocol, Endpoint, ExternalName, Host, PathMatch, Route, RouteBackend, Table, Target,
 };
 
 use super::*;
@@ -17,22 +19,21 @@ fn id(name: &str) -> BackendId {
 
 fn part(name: &str) -> RouteBackend {
     let target = Target::Backend(id(name));
-    RouteBackend { cluster: "eu".into(), weight: 1, target, ingress: ObjectName::new("shop", "web") }
+    RouteBackend::new("eu".into(), 1, target, ObjectName::new("shop", "web"))
 }
 
 fn backend(name: &str, addresses: &[&str]) -> Backend {
     let endpoint = |text: &&str| Endpoint { address: text.parse().unwrap(), for_zones: vec![] };
-    Backend { id: id(name), protocol: BackendProtocol::Http1, endpoints: addresses.iter().map(endpoint).collect() }
+    Backend { endpoints: addresses.iter().map(endpoint).collect(), ..Backend::empty(id(name)) }
 }
 
 /// A host whose routes lead to backends of these names.
 fn host(name: &str, routes: &[(PathMatch, &str)], default: Option<&str>) -> Host {
-    let routes = routes.iter().map(|(path, backend)| Route { path: path.clone(), backends: vec![part(backend)] });
+    let routes = routes.iter().map(|(path, backend)| Route::new(path.clone(), vec![part(backend)]));
     Host {
-        pool: "public".into(),
-        name: HostKey::parse(name).unwrap(),
         routes: routes.collect(),
         default: default.map(part).into_iter().collect(),
+        ..Host::new("public".into(), HostKey::parse(name).unwrap())
     }
 }
 
@@ -139,6 +140,30 @@ fn an_endpoint_that_stays_keeps_its_health_and_one_that_goes_is_dropped() {
 }
 
 #[test]
+fn backends_with_endpoints_that_may_not_be_used_are_named() {
+    let (mut writer, table) = writer();
+    let prefix = || PathMatch::Prefix("".into());
+    writer.change_hosts(vec![
+        put(host("a", &[(prefix(), "web")], None)),
+        put(host("b", &[(prefix(), "api")], None)),
+        put(host("c", &[(prefix(), "never-put")], None)),
+    ]);
+    writer.put_backend(&backend("web", &["10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80"]));
+    writer.put_backend(&backend("api", &["10.0.0.4:80"]));
+    let at = |ms| Millis::new(std::time::Duration::from_millis(ms));
+    assert_eq!(writer.failing(at(0)).count(), 0);
+    let found = table.find("a", "/").unwrap();
+    let live = found.route().clusters[0].backend.clone().unwrap();
+    live.endpoints().as_slice()[..2].iter().for_each(|endpoint| endpoint.health.failed(at(0)));
+    let web = id("web");
+    let failing: Vec<FailingBackend<'_>> = writer.failing(at(1)).collect();
+    assert_eq!(failing, [FailingBackend { id: &web, failing: 2, endpoints: 3 }]);
+    live.endpoints().as_slice()[0].health.succeeded();
+    assert_eq!(writer.failing(at(1)).map(|backend| backend.failing).collect::<Vec<_>>(), [1]);
+    assert_eq!(writer.failing(at(10_000)).count(), 0, "its rest is over");
+}
+
+#[test]
 fn zone_hints_are_applied_where_the_edge_is() {
     let mut backend = backend("web", &["10.0.0.1:80", "10.0.0.2:80"]);
     backend.endpoints[0].for_zones = vec!["a".into()];
@@ -150,6 +175,70 @@ fn zone_hints_are_applied_where_the_edge_is() {
         writer.change_hosts(vec![put(host("a", &[(PathMatch::Prefix("".into()), "web")], None))]);
         assert_eq!(addresses(table.find("a", "/").unwrap().route()).len(), expected, "{zone:?}");
     }
+}
+
+#[test]
+fn a_route_that_sets_nothing_costs_nothing() {
+    let (mut writer, table) = writer();
+    let mut plain = host("a", &[(PathMatch::Prefix("/p".into()), "web")], Some("web"));
+    writer.change_hosts(vec![put(plain.clone())]);
+    for path in ["/p", "/"] {
+        let found = table.find("a", path).unwrap();
+        let route = found.route();
+        assert!(route.settings.is_none() && route.levels.is_empty() && route.clusters[0].upstream.is_none());
+    }
+    let client = Arc::new(ClientSettings { https_redirect: true, ..ClientSettings::default() });
+    plain.default_client = client.clone();
+    writer.change_hosts(vec![put(plain.clone())]);
+    assert!(table.find("a", "/p").unwrap().route().settings.is_none());
+    assert!(table.find("a", "/").unwrap().route().settings.as_ref().unwrap().client.https_redirect);
+    plain.default_client = Arc::default();
+    plain.routes[0].client = client;
+    writer.change_hosts(vec![put(plain)]);
+    let id = |found: &Found| found.route().settings.as_ref().unwrap().id;
+    let (found, before) = (table.find("a", "/p").unwrap(), table.find("a", "/p/x").unwrap());
+    assert_eq!(id(&found), id(&before));
+    assert!(table.find("a", "/").unwrap().route().settings.is_none());
+}
+
+#[test]
+fn levels_are_what_the_strategy_makes_of_priorities_and_regions() {
+    let (writer, table) = writer();
+    let mut writer = writer.in_region("eu-west");
+    for (strategy, levels, distinct) in
+        [(Strategy::Spread, [0, 0, 0], 0), (Strategy::Failover, [7, 3, 3], 2), (Strategy::Nearest, [1, 0, 1], 2)]
+    {
+        let mut host = host("a", &[(PathMatch::Prefix("".into()), "web")], None);
+        let part = |(priority, region): (u32, &str)| RouteBackend { priority, region: region.into(), ..part("web") };
+        host.routes[0].backends = [(7, "us-east"), (3, "eu-west"), (3, "")].map(part).to_vec();
+        host.routes[0].strategy = strategy;
+        writer.change_hosts(vec![put(host)]);
+        let found = table.find("a", "/").unwrap();
+        assert_eq!(found.route().clusters.iter().map(|one| one.level).collect::<Vec<_>>(), levels);
+        assert_eq!(found.route().levels.len(), distinct);
+    }
+}
+
+#[test]
+fn an_external_name_is_one_endpoint_that_keeps_its_health_until_it_changes() {
+    let (mut writer, table) = writer();
+    writer.change_hosts(vec![put(host("a", &[(PathMatch::Prefix("".into()), "web")], None))]);
+    let found = table.find("a", "/").unwrap();
+    let live = found.route().clusters[0].backend.clone().unwrap();
+    let named = |name: &str, protocol| {
+        let external_name = Some(ExternalName { host: name.into(), port: 443 });
+        Backend { external_name, protocol, ..backend("web", &[]) }
+    };
+    let only = || live.endpoints().as_slice()[0].clone();
+    writer.put_backend(&named("one.example.com", BackendProtocol::Https1));
+    let first = only();
+    assert_eq!((first.name.as_ref().unwrap().as_str(), first.address.port()), ("one.example.com", 443));
+    writer.put_backend(&named("one.example.com", BackendProtocol::Https1));
+    assert!(Arc::ptr_eq(&first, &only()));
+    writer.put_backend(&named("one.example.com", BackendProtocol::H2));
+    assert!(!Arc::ptr_eq(&first, &only()), "another protocol is another endpoint");
+    writer.put_backend(&backend("web", &["10.0.0.1:80"]));
+    assert!(only().name.is_none());
 }
 
 #[test]

@@ -8,17 +8,23 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use regex::bytes::Regex;
 use roadstead_routing::endpoints::{self, Locality};
 use roadstead_routing::id::{BackendId, HostKey};
 use roadstead_routing::lookup::{self, HostMatcher, PatternError};
-use roadstead_routing::table::{Backend, Host, RouteBackend, Target};
+use roadstead_routing::policy::Strategy;
+use roadstead_routing::settings::UpstreamSettings;
+use roadstead_routing::table::{Backend, Host, Route, RouteBackend, Target};
 
+use super::settings::{LiveCanary, RouteSettings, id, needs_groups};
 use super::{EndpointSet, LiveBackend, LiveCluster, LiveHost, LiveRoute, LiveTable};
+use crate::health::Millis;
 
 /// Owns the right to change one [`LiveTable`].
 pub struct TableWriter {
     table: Arc<LiveTable>,
     locality: Locality,
+    region: Arc<str>,
     backends: HashMap<BackendId, Slot>,
     /// The backends that each host names, once per mention.
     named: HashMap<HostKey, Vec<BackendId>>,
@@ -33,6 +39,16 @@ pub struct CompiledHost {
 pub enum HostChange {
     Put(Box<CompiledHost>),
     Remove(HostKey),
+}
+
+/// A backend some of whose endpoints may not be used now.
+#[derive(Debug, PartialEq, Eq)]
+pub struct FailingBackend<'a> {
+    pub id: &'a BackendId,
+    /// Endpoints that requests could not connect to lately.
+    pub failing: usize,
+    /// Of how many.
+    pub endpoints: usize,
 }
 
 /// A backend cannot be removed: a host of the table names it.
@@ -53,20 +69,36 @@ impl CompiledHost {
         let matcher = HostMatcher::new(&host)?;
         Ok(Self { host, matcher })
     }
+
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
 }
 
 impl TableWriter {
     /// `locality` says where this edge is: it decides which of a backend's endpoints are used (rule P-5).
     pub fn new(table: Arc<LiveTable>, locality: Locality) -> Self {
-        Self { table, locality, backends: HashMap::new(), named: HashMap::new() }
+        Self { table, locality, region: "".into(), backends: HashMap::new(), named: HashMap::new() }
+    }
+
+    /// This edge is in `region`: with `Strategy::Nearest` clusters there come first. Empty: it is nowhere.
+    pub fn in_region(self, region: &str) -> Self {
+        Self { region: region.into(), ..self }
     }
 
     /// Creates the backend or swaps its endpoints. Requests that already chose an old endpoint finish on it.
     pub fn put_backend(&mut self, backend: &Backend) {
         let slot = self.backends.entry(backend.id.clone()).or_insert_with(|| Slot::new(&backend.id));
         slot.put = true;
-        let addresses = endpoints::reachable(&backend.endpoints, &self.locality).map(|endpoint| endpoint.address);
-        let set = EndpointSet::new(addresses, &slot.live.endpoints());
+        let (cluster, before) = (&backend.id.cluster, slot.live.endpoints());
+        let set = match &backend.external_name {
+            Some(name) => EndpointSet::external(cluster, backend.protocol, name, &before),
+            None => {
+                let reachable = endpoints::reachable(&backend.endpoints, &self.locality);
+                EndpointSet::new(cluster, backend.protocol, reachable.map(|endpoint| endpoint.address), &before)
+            }
+        };
+        drop(before);
         slot.live.endpoints.store(Arc::new(set));
     }
 
@@ -118,23 +150,71 @@ impl TableWriter {
         self.backends.values().filter(|slot| slot.put).count()
     }
 
+    /// What requests have learnt about backends so far. In no order.
+    pub fn failing(&self, now: Millis) -> impl Iterator<Item = FailingBackend<'_>> {
+        self.backends.iter().filter_map(move |(id, slot)| {
+            let set = slot.live.endpoints();
+            let failing = set.as_slice().iter().filter(|endpoint| !endpoint.health.is_usable(now)).count();
+            (failing > 0).then(|| FailingBackend { id, failing, endpoints: set.as_slice().len() })
+        })
+    }
+
     fn build(&mut self, host: &Host, matcher: HostMatcher) -> LiveHost {
-        let routes = host.routes.iter().map(|route| self.build_route(&route.backends)).collect();
-        let default = (!host.default.is_empty()).then(|| self.build_route(&host.default));
+        let routes = host.routes.iter().enumerate().map(|(index, route)| {
+            let pattern = matcher.pattern(index).filter(|_| needs_groups(route)).cloned();
+            self.build_route(&host.name, route, pattern)
+        });
+        let routes = routes.collect();
+        let default = (!host.default.is_empty()).then(|| {
+            let settings = RouteSettings::new(&host.default_client, None, None, id(&host.name, None));
+            LiveRoute { settings, ..self.build_clusters(&host.default, host.default_strategy) }
+        });
         LiveHost { matcher, routes, default }
     }
 
-    fn build_route(&mut self, backends: &[RouteBackend]) -> LiveRoute {
-        let clusters = backends.iter().map(|part| LiveCluster {
+    fn build_route(&mut self, host: &HostKey, route: &Route, pattern: Option<Regex>) -> LiveRoute {
+        let canary = route.canary.as_ref().map(|canary| {
+            let rule = canary.rule.clone();
+            LiveCanary { rule, route: self.build_clusters(&canary.backends, route.strategy) }
+        });
+        let settings = RouteSettings::new(&route.client, canary, pattern, id(host, Some(&route.path)));
+        LiveRoute { settings, ..self.build_clusters(&route.backends, route.strategy) }
+    }
+
+    /// A route without settings.
+    fn build_clusters(&mut self, backends: &[RouteBackend], strategy: Strategy) -> LiveRoute {
+        let clusters: Vec<LiveCluster> = backends.iter().map(|part| self.build_cluster(part, strategy)).collect();
+        let mut levels: Vec<u32> = clusters.iter().map(|cluster| cluster.level).collect();
+        levels.sort_unstable();
+        levels.dedup();
+        if levels.len() == 1 {
+            levels.clear();
+        }
+        LiveRoute {
+            clusters,
+            unserved: lookup::unserved_status(backends),
+            picks: AtomicUsize::new(0),
+            levels: levels.into(),
+            settings: None,
+        }
+    }
+
+    fn build_cluster(&mut self, part: &RouteBackend, strategy: Strategy) -> LiveCluster {
+        let is_here = !part.region.is_empty() && part.region == self.region;
+        LiveCluster {
             cluster: part.cluster.clone(),
             weight: part.weight,
+            level: match strategy {
+                Strategy::Spread => 0,
+                Strategy::Failover => part.priority,
+                Strategy::Nearest => u32::from(!is_here),
+            },
+            upstream: (*part.upstream != UpstreamSettings::default()).then(|| part.upstream.clone()),
             backend: match &part.target {
                 Target::Backend(id) => Some(self.slot(id).live.clone()),
                 Target::Resource | Target::Nothing => None,
             },
-        });
-        let clusters = clusters.collect();
-        LiveRoute { clusters, unserved: lookup::unserved_status(backends), picks: AtomicUsize::new(0) }
+        }
     }
 
     fn slot(&mut self, id: &BackendId) -> &mut Slot {
@@ -168,7 +248,7 @@ impl Slot {
 }
 
 fn mentions(host: &Host) -> Vec<BackendId> {
-    let parts = host.routes.iter().flat_map(|route| &route.backends).chain(&host.default);
+    let parts = host.routes.iter().flat_map(Route::all_backends).chain(&host.default);
     let ids = parts.filter_map(|part| match &part.target {
         Target::Backend(id) => Some(id.clone()),
         Target::Resource | Target::Nothing => None,

@@ -20,17 +20,17 @@ use crate::pki::Authority;
 use crate::process::{EdgeProcess, free_address};
 use crate::support::{PATIENCE, Pod, backend, eventually, get, host_of, id};
 
-const HOST: &str = "a.example.com";
+pub const HOST: &str = "a.example.com";
 
 /// A controller that does what the test says.
-struct Controller {
-    sessions: mpsc::Receiver<Session>,
+pub struct Controller {
+    pub sessions: mpsc::Receiver<Session>,
     task: JoinHandle<()>,
 }
 
 /// One edge's stream.
-struct Session {
-    hello: wire::EdgeHello,
+pub struct Session {
+    pub hello: wire::EdgeHello,
     heard: Streaming<wire::EdgeMessage>,
     tell: mpsc::Sender<Result<wire::ConfigMessage, Status>>,
 }
@@ -57,7 +57,7 @@ impl EdgeConfig for Service {
 }
 
 impl Controller {
-    async fn start(address: SocketAddr, tls: &TlsFiles) -> Self {
+    pub async fn start(address: SocketAddr, tls: &TlsFiles) -> Self {
         let listener = TcpListener::bind(address).await.unwrap();
         let (sender, sessions) = mpsc::channel(8);
         let mut server = tonic::transport::Server::builder().tls_config(tls.load().unwrap().server()).unwrap();
@@ -67,23 +67,23 @@ impl Controller {
         Self { sessions, task }
     }
 
-    async fn session(&mut self) -> Session {
+    pub async fn session(&mut self) -> Session {
         tokio::time::timeout(PATIENCE, self.sessions.recv()).await.expect("an edge must connect").unwrap()
     }
 
-    async fn stop(self) {
+    pub async fn stop(self) {
         self.task.abort();
         assert!(self.task.await.unwrap_err().is_cancelled());
     }
 }
 
 impl Session {
-    async fn tell(&self, message: Tell) {
+    pub async fn tell(&self, message: Tell) {
         self.tell.send(Ok(wire::ConfigMessage { message: Some(message) })).await.unwrap();
     }
 
     /// The next message but heartbeats; `None` when the edge has hung up.
-    async fn next(&mut self) -> Option<Heard> {
+    pub async fn next(&mut self) -> Option<Heard> {
         loop {
             let heard =
                 tokio::time::timeout(PATIENCE, self.heard.message()).await.expect("the edge must say something");
@@ -95,32 +95,36 @@ impl Session {
     }
 
     /// Sends an Update and returns what came of it.
-    async fn update(&mut self, update: wire::Update) -> wire::UpdateResult {
+    pub async fn update(&mut self, update: wire::Update) -> wire::UpdateResult {
         self.tell(Tell::Update(update)).await;
         let Some(Heard::Result(result)) = self.next().await else { panic!("expected a result") };
         result
     }
 }
 
-fn world(byte: u8) -> Option<wire::World> {
-    Some(wire::World { id: vec![byte; 16], incarnation: 1 })
+pub fn world(byte: u8) -> Option<wire::World> {
+    Some(wire::World { id: vec![byte; 16], incarnation: 1, adopted: Vec::new() })
 }
 
-fn upsert(resource: wire::resource_upsert::Resource) -> wire::ResourceUpsert {
+pub fn upsert(resource: wire::resource_upsert::Resource) -> wire::ResourceUpsert {
     let mut upsert = wire::ResourceUpsert { digest: Vec::new(), resource: Some(resource) };
     upsert.digest = Digest::of(&upsert).to_vec();
     upsert
 }
 
 /// A first set: `HOST` on this address.
-fn first_set(address: SocketAddr) -> wire::Update {
+pub fn first_set(address: SocketAddr) -> wire::Update {
     let host = host_of(HOST, vec![("eu", 100, Target::Backend(id("eu")))]);
     let position = wire::Position { epoch: 3, seq: 14 };
     wire::Update {
         nonce: 1,
         world: world(1),
         positions: Some(wire::Positions {
-            clusters: vec![wire::ClusterPosition { cluster: "eu".to_owned(), position: Some(position) }],
+            clusters: vec![wire::ClusterPosition {
+                cluster: "eu".to_owned(),
+                position: Some(position),
+                ..Default::default()
+            }],
             policy_rev: 2,
             clerk_rev: 0,
         }),
@@ -130,7 +134,15 @@ fn first_set(address: SocketAddr) -> wire::Update {
         ],
         removals: Vec::new(),
         synced: true,
+        guard: None,
     }
+}
+
+/// Positions of an Update as an edge says them: with the incarnation of the world that told it.
+pub fn positions_of(update: &wire::Update) -> Option<wire::Positions> {
+    let mut positions = update.positions.clone()?;
+    positions.clusters.iter_mut().for_each(|entry| entry.incarnation = 1);
+    Some(positions)
 }
 
 /// What an edge that holds the first set says about it.
@@ -143,7 +155,7 @@ fn hashes(update: &wire::Update) -> Vec<u8> {
     hashes.to_bytes()
 }
 
-async fn answers(edge: &EdgeProcess, status: u16) {
+pub async fn answers(edge: &EdgeProcess, status: u16) {
     eventually(&format!("the edge answers {status}"), async || {
         tokio::net::TcpStream::connect(edge.http).await.is_ok() && get(edge.http, HOST, "/").await.status() == status
     })
@@ -174,7 +186,7 @@ async fn an_edge_follows_a_controller_and_outlives_it() {
 
     // A bad resource is refused alone; what it is about goes on.
     let mut broken = host_of(HOST, vec![("eu", 100, Target::Backend(id("eu")))]);
-    broken.routes.push(Route { path: PathMatch::Regex("(".into()), backends: broken.routes[0].backends.clone() });
+    broken.routes.push(Route::new(PathMatch::Regex("(".into()), broken.routes[0].backends.clone()));
     let broken = upsert(wire::resource_upsert::Resource::Host(host_to_wire(&broken)));
     let result = session.update(wire::Update { nonce: 2, upserts: vec![broken], synced: false, ..first.clone() }).await;
     assert_eq!((result.nonce, &*result.refusals[0].key), (2, "host/a.example.com"));
@@ -195,7 +207,7 @@ async fn an_edge_follows_a_controller_and_outlives_it() {
     let mut controller = Controller::start(address, &controller_tls).await;
     let mut session = controller.session().await;
     assert_eq!(session.hello.world, world(1));
-    assert_eq!(session.hello.positions, first.positions);
+    assert_eq!(session.hello.positions, positions_of(&first));
     assert_eq!(session.hello.held, hashes(&first));
     session.tell(Tell::HeldRequest(wire::HeldRequest { buckets: (0..1_024).collect() })).await;
     let Some(Heard::HeldContents(contents)) = session.next().await else { panic!("expected contents") };
@@ -221,6 +233,42 @@ async fn an_edge_follows_a_controller_and_outlives_it() {
     assert!(edge.terminate().success());
     let edge = EdgeProcess::start(&tls, &state, free_address());
     answers(&edge, 200).await;
+}
+
+#[tokio::test]
+async fn an_edge_follows_a_world_that_continues_its_own() {
+    let (authority, pod) = (Authority::new(), Pod::saying("from the pod").await);
+    let (tls, controller_tls) = (authority.issue("pool/public/edge/e1"), authority.issue("controller/c1"));
+    let address = free_address();
+    let mut controller = Controller::start(address, &controller_tls).await;
+    let edge = EdgeProcess::start(&tls, &authority.path().join("state"), address);
+    let first = first_set(pod.address);
+    let mut session = controller.session().await;
+    session.update(first.clone()).await;
+
+    // Nobody has declared anything: the edge hangs up and says what there is to decide.
+    session.tell(Tell::Update(wire::Update { world: world(2), ..wire::Update::default() })).await;
+    assert!(session.next().await.is_none(), "the edge must hang up");
+    eventually("the status names what to run", async || {
+        get(edge.observe, "x", "/status").await.text().contains("roadstead adopt-world")
+    })
+    .await;
+
+    // Somebody has: its positions count anew, and the table is corrected by digests.
+    let mut session = controller.session().await;
+    let adopting = wire::World { id: vec![2; 16], incarnation: 1, adopted: vec![vec![1; 16]] };
+    let position = wire::ClusterPosition { cluster: "eu".to_owned(), position: None, ..Default::default() };
+    let positions = wire::Positions { clusters: vec![position], policy_rev: 1, clerk_rev: 0 };
+    let continued =
+        wire::Update { nonce: 7, world: Some(adopting), positions: Some(positions.clone()), ..wire::Update::default() };
+    let result = session.update(wire::Update { synced: true, ..continued }).await;
+    assert_eq!(result, wire::UpdateResult { nonce: 7, refusals: vec![] });
+    assert_eq!(get(edge.http, HOST, "/").await.text(), "from the pod");
+    drop(session);
+    let session = controller.session().await;
+    assert_eq!(session.hello.world, world(2));
+    assert_eq!(session.hello.positions.unwrap().policy_rev, 1);
+    assert_eq!(session.hello.held, hashes(&first));
 }
 
 #[tokio::test]

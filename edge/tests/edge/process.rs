@@ -37,10 +37,24 @@ pub struct EdgeProcess {
 
 impl EdgeProcess {
     pub fn start(tls: &TlsFiles, state_dir: &Path, controller: SocketAddr) -> Self {
-        let (http, observe) = (free_address(), free_address());
         let mut command = command(tls, state_dir, controller);
+        command.stderr(Stdio::null());
+        Self::spawn(command)
+    }
+
+    pub fn spawn(mut command: Command) -> Self {
+        let (http, observe) = (free_address(), free_address());
         command.args(["--http-listen", &http.to_string(), "--observe-listen", &observe.to_string()]);
-        Self { http, observe, child: command.stderr(Stdio::null()).spawn().unwrap() }
+        Self { http, observe, child: command.spawn().unwrap() }
+    }
+
+    /// SIGTERM; returns what it wrote to its log, if that is piped.
+    pub fn log(mut self) -> String {
+        let mut stderr = self.child.stderr.take().unwrap();
+        assert!(self.terminate().success());
+        let mut log = String::new();
+        std::io::Read::read_to_string(&mut stderr, &mut log).unwrap();
+        log
     }
 
     /// SIGTERM; returns how it ended.

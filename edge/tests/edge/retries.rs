@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use roadstead_edge::proxy::Config;
+use roadstead_edge::proxy::{Config, Retries};
 use tokio::net::TcpListener;
 
 use crate::support::{Act, Client, Edge, Pod, eventually, get, ok};
@@ -52,6 +52,19 @@ async fn a_retry_prefers_another_cluster_and_stays_in_the_only_one() {
     let before = edge.metrics.retries.get();
     assert_eq!(get(edge.address, "b.example.com", "/").await.status(), 200);
     assert!(edge.metrics.retries.get() <= before + 1, "one retry must lead to the other cluster");
+}
+
+#[tokio::test]
+async fn without_retries_a_dead_endpoint_costs_requests() {
+    let pod = Pod::saying("x").await;
+    let mut edge = Edge::start_with(Config { retries: Retries::Off, ..Config::default() });
+    edge.serve(HOST, &[("dead", 100, &[dead().await]), ("live", 100, &[pod.address])]);
+    let mut statuses = Vec::new();
+    for _ in 0..4 {
+        statuses.push(Client::connect(edge.address).await.send(plain("GET")).await.status());
+    }
+    assert!(statuses.contains(&502) && statuses.contains(&200), "{statuses:?}");
+    assert_eq!(edge.metrics.retries.get(), 0);
 }
 
 #[tokio::test]

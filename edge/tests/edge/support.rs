@@ -11,7 +11,8 @@ use roadstead_edge::proxy::Config;
 use roadstead_edge::table::{CompiledHost, HostChange, LiveTable, TableWriter};
 use roadstead_routing::endpoints::Locality;
 use roadstead_routing::id::{BackendId, HostKey, ObjectName, PortRef};
-use roadstead_routing::table::{Backend, BackendProtocol, Endpoint, Host, PathMatch, Route, RouteBackend, Target};
+use roadstead_routing::settings::{ClientSettings, UpstreamSettings};
+use roadstead_routing::table::{Backend, Endpoint, Host, PathMatch, Route, RouteBackend, Target};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
@@ -42,14 +43,24 @@ impl Edge {
         edge
     }
 
+    pub fn start_in(region: &str) -> Self {
+        let edge = Self::start_somewhere(Config::default(), region);
+        edge.table.mark_complete();
+        edge
+    }
+
     pub fn start_without_table(config: Config) -> Self {
+        Self::start_somewhere(config, "")
+    }
+
+    fn start_somewhere(config: Config, region: &str) -> Self {
         let listeners = listen::bind("127.0.0.1:0".parse().unwrap(), 2).unwrap();
         let address = listeners[0].local_addr().unwrap();
         let (table, metrics, stop) = (LiveTable::new(), Arc::new(Metrics::default()), CancellationToken::new());
         let clock = Clock::start();
         let shared = Shared { table: table.clone(), clock, config, metrics: metrics.clone(), stop: stop.clone() };
         let workers = Workers::start(listeners, &shared).unwrap();
-        let table = TableWriter::new(table, Locality::default());
+        let table = TableWriter::new(table, Locality::default()).in_region(region);
         Self { address, table, metrics, stop, workers: Some(workers) }
     }
 
@@ -66,6 +77,27 @@ impl Edge {
     pub fn serve_targets(&mut self, host: &str, targets: Vec<(&str, u32, Target)>) {
         let host = host_of(host, targets);
         self.table.change_hosts(vec![HostChange::Put(Box::new(CompiledHost::new(host).unwrap()))]);
+    }
+
+    /// Sends every path of `host` to these clusters, as `change` would have it.
+    pub fn serve_as(&mut self, host: &str, clusters: &[(&str, u32, &[SocketAddr])], change: impl FnOnce(&mut Route)) {
+        for (cluster, _, addresses) in clusters {
+            self.endpoints(cluster, addresses);
+        }
+        let targets = clusters.iter().map(|(cluster, weight, _)| (*cluster, *weight, Target::Backend(id(cluster))));
+        let mut host = host_of(host, targets.collect());
+        change(&mut host.routes[0]);
+        self.table.change_hosts(vec![HostChange::Put(Box::new(CompiledHost::new(host).unwrap()))]);
+    }
+
+    /// As [`Edge::serve_as`], with one cluster and these settings of the client's leg.
+    pub fn serve_client(&mut self, host: &str, pod: &Pod, client: ClientSettings) {
+        self.serve_as(host, &[("eu", 100, &[pod.address])], |route| route.client = client.into());
+    }
+
+    /// As [`Edge::serve_as`], with one cluster and these settings of the upstream leg.
+    pub fn serve_upstream(&mut self, host: &str, addresses: &[SocketAddr], upstream: UpstreamSettings) {
+        self.serve_as(host, &[("eu", 100, addresses)], |route| route.backends[0].upstream = upstream.into());
     }
 
     /// Replaces the addresses of a cluster.
@@ -92,18 +124,15 @@ pub fn id(cluster: &str) -> BackendId {
 
 pub fn backend(cluster: &str, addresses: &[SocketAddr]) -> Backend {
     let endpoints = addresses.iter().map(|address| Endpoint { address: *address, for_zones: Vec::new() });
-    Backend { id: id(cluster), protocol: BackendProtocol::Http1, endpoints: endpoints.collect() }
+    Backend { endpoints: endpoints.collect(), ..Backend::empty(id(cluster)) }
 }
 
 pub fn host_of(host: &str, targets: Vec<(&str, u32, Target)>) -> Host {
-    let backends = targets.into_iter().map(|(cluster, weight, target)| RouteBackend {
-        cluster: cluster.into(),
-        weight,
-        target,
-        ingress: ObjectName::new("shop", "web"),
+    let backends = targets.into_iter().map(|(cluster, weight, target)| {
+        RouteBackend::new(cluster.into(), weight, target, ObjectName::new("shop", "web"))
     });
-    let routes = vec![Route { path: PathMatch::Prefix("".into()), backends: backends.collect() }];
-    Host { pool: "public".into(), name: HostKey::parse(host).unwrap(), routes, default: Vec::new() }
+    let routes = vec![Route::new(PathMatch::Prefix("".into()), backends.collect())];
+    Host { routes, ..Host::new("public".into(), HostKey::parse(host).unwrap()) }
 }
 
 /// A request as an endpoint saw it.
@@ -247,6 +276,11 @@ impl Reply {
     pub fn header(&self, name: &str) -> Option<&str> {
         header_values(&self.head, name).first().copied()
     }
+
+    /// The value of the cookie that it sets, without its attributes.
+    pub fn cookie(&self) -> Option<&str> {
+        self.header("set-cookie")?.split(';').next()?.split_once('=').map(|(_, value)| value)
+    }
 }
 
 impl Client {
@@ -299,6 +333,12 @@ impl Client {
 /// One GET on a connection of its own.
 pub async fn get(edge: SocketAddr, host: &str, target: &str) -> Reply {
     let request = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n");
+    Client::connect(edge).await.send(request).await
+}
+
+/// One GET with these further fields, each ended by CR and LF.
+pub async fn get_with(edge: SocketAddr, host: &str, target: &str, fields: &str) -> Reply {
+    let request = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n{fields}\r\n");
     Client::connect(edge).await.send(request).await
 }
 

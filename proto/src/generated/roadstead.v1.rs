@@ -13,6 +13,12 @@ pub struct ClusterPosition {
     pub cluster: ::prost::alloc::string::String,
     #[prost(message, optional, tag = "2")]
     pub position: ::core::option::Option<Position>,
+    /// What an edge says: the incarnation of its world in which it was told this. 0: the present one.
+    #[prost(uint64, tag = "3")]
+    pub incarnation: u64,
+    /// What an edge says: it was told this by a controller of another world.
+    #[prost(bool, tag = "4")]
+    pub foreign: bool,
 }
 /// What a table was computed from. Only entries changed since the previous message on the stream.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -32,6 +38,9 @@ pub struct World {
     /// Bumped when a restored backup is adopted.
     #[prost(uint64, tag = "2")]
     pub incarnation: u64,
+    /// Ids of other worlds, 16 bytes each, that a person declared to be continued by this one.
+    #[prost(bytes = "vec", repeated, tag = "3")]
+    pub adopted: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
 }
 /// (key, digest) pairs of one bucket. A key is the text form that bucketing hashes.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -48,6 +57,9 @@ pub struct Held {
     /// 16 bytes.
     #[prost(bytes = "vec", tag = "2")]
     pub digest: ::prost::alloc::vec::Vec<u8>,
+    /// Of a Host that an edge holds: the clusters that have a part in it. Sorted.
+    #[prost(string, repeated, tag = "3")]
+    pub clusters: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Heartbeat {
@@ -135,6 +147,7 @@ pub enum Kind {
     Ingress = 2,
     Service = 3,
     EndpointSlice = 4,
+    Secret = 5,
 }
 impl Kind {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -148,6 +161,7 @@ impl Kind {
             Self::Ingress => "KIND_INGRESS",
             Self::Service => "KIND_SERVICE",
             Self::EndpointSlice => "KIND_ENDPOINT_SLICE",
+            Self::Secret => "KIND_SECRET",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -158,6 +172,7 @@ impl Kind {
             "KIND_INGRESS" => Some(Self::Ingress),
             "KIND_SERVICE" => Some(Self::Service),
             "KIND_ENDPOINT_SLICE" => Some(Self::EndpointSlice),
+            "KIND_SECRET" => Some(Self::Secret),
             _ => None,
         }
     }
@@ -184,7 +199,7 @@ pub struct Object {
     pub namespace: ::prost::alloc::string::String,
     #[prost(string, tag = "3")]
     pub name: ::prost::alloc::string::String,
-    #[prost(oneof = "object::Spec", tags = "10, 11, 12, 13")]
+    #[prost(oneof = "object::Spec", tags = "10, 11, 12, 13, 14")]
     pub spec: ::core::option::Option<object::Spec>,
 }
 /// Nested message and enum types in `Object`.
@@ -199,7 +214,60 @@ pub mod object {
         Service(super::Service),
         #[prost(message, tag = "13")]
         EndpointSlice(super::EndpointSlice),
+        #[prost(message, tag = "14")]
+        Secret(super::Secret),
     }
+}
+/// A certificate with its key, or values that may be users.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Secret {
+    #[prost(oneof = "secret::Content", tags = "1, 2, 3")]
+    pub content: ::core::option::Option<secret::Content>,
+}
+/// Nested message and enum types in `Secret`.
+pub mod secret {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Content {
+        #[prost(message, tag = "1")]
+        Certificate(super::Certificate),
+        #[prost(message, tag = "2")]
+        Values(super::SecretValues),
+        /// It should hold a certificate and does not: why.
+        #[prost(string, tag = "3")]
+        Unusable(::prost::alloc::string::String),
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct Certificate {
+    /// DNS names it is for.
+    #[prost(string, repeated, tag = "1")]
+    pub names: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Seconds since the epoch.
+    #[prost(int64, tag = "2")]
+    pub not_before: i64,
+    #[prost(int64, tag = "3")]
+    pub not_after: i64,
+    /// PEM, the leaf first.
+    #[prost(bytes = "vec", tag = "4")]
+    pub chain: ::prost::alloc::vec::Vec<u8>,
+    /// PEM. Travels over mTLS alone.
+    #[prost(bytes = "vec", tag = "5")]
+    pub key: ::prost::alloc::vec::Vec<u8>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SecretValues {
+    /// Sorted by key.
+    #[prost(message, repeated, tag = "1")]
+    pub values: ::prost::alloc::vec::Vec<SecretValue>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct SecretValue {
+    #[prost(string, tag = "1")]
+    pub key: ::prost::alloc::string::String,
+    #[prost(bytes = "vec", tag = "2")]
+    pub value: ::prost::alloc::vec::Vec<u8>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct IngressClass {
@@ -547,6 +615,9 @@ pub struct Hello {
     /// The world this agent last spoke to, if any.
     #[prost(message, optional, tag = "6")]
     pub world: ::core::option::Option<World>,
+    /// Peer streams only: the epoch in which the sender holds the cluster.
+    #[prost(uint64, tag = "7")]
+    pub epoch: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Welcome {
@@ -562,6 +633,9 @@ pub struct Welcome {
     pub known: ::prost::alloc::vec::Vec<u8>,
     #[prost(message, optional, tag = "5")]
     pub policy: ::core::option::Option<AgentPolicy>,
+    /// Peer streams only: where the listener's world is.
+    #[prost(message, optional, tag = "6")]
+    pub position: ::core::option::Option<Position>,
 }
 /// The cluster already has a live stream: wait for Welcome.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -572,11 +646,18 @@ pub struct AgentPolicy {
     /// IngressClass names that are managed whatever their controller. Sorted.
     #[prost(string, repeated, tag = "1")]
     pub classes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// NAMESPACE/NAME of Services to report although no Ingress may refer to them: a host is held or pinned that uses them.
+    /// Sorted.
+    #[prost(string, repeated, tag = "2")]
+    pub services: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct BucketRequest {
     #[prost(uint32, repeated, tag = "1")]
     pub buckets: ::prost::alloc::vec::Vec<u32>,
+    /// The asker's own number, rising within a stream; the answer quotes it.
+    #[prost(uint64, tag = "2")]
+    pub number: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct BucketContents {
@@ -585,6 +666,12 @@ pub struct BucketContents {
     /// The answer to one request may take several messages.
     #[prost(bool, tag = "2")]
     pub last: bool,
+    /// Peer streams only, in the last message: where the receiver's world is.
+    #[prost(message, optional, tag = "3")]
+    pub position: ::core::option::Option<Position>,
+    /// Of the request. An answer to another one than the last came too late to be of use.
+    #[prost(uint64, tag = "4")]
+    pub number: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Delta {
@@ -595,9 +682,36 @@ pub struct Delta {
     pub upserts: ::prost::alloc::vec::Vec<Upsert>,
     #[prost(message, repeated, tag = "3")]
     pub removals: ::prost::alloc::vec::Vec<Removal>,
-    /// Peer streams only: the position these were accepted at.
+    /// Peer streams only.
     #[prost(message, optional, tag = "4")]
-    pub position: ::core::option::Option<ClusterPosition>,
+    pub peer: ::core::option::Option<PeerDelta>,
+}
+/// What a replica that holds a cluster adds to a Delta for another replica.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PeerDelta {
+    /// Where the sender's world is with this Delta.
+    #[prost(message, optional, tag = "1")]
+    pub position: ::core::option::Option<Position>,
+    /// Where the receiver's world must be, at least, for the Delta to lead to `position`.
+    #[prost(message, optional, tag = "2")]
+    pub since: ::core::option::Option<Position>,
+    /// Further Deltas belong to the same step; only the last one has positions.
+    #[prost(bool, tag = "3")]
+    pub more: bool,
+    /// The epoch's first synchronisation is complete.
+    #[prost(bool, tag = "4")]
+    pub settled: bool,
+    /// Some of the removals were inferred.
+    #[prost(bool, tag = "5")]
+    pub inferred: bool,
+    /// Every epoch below is superseded, and how far those since were continued; see the controller's `lineage`.
+    #[prost(uint64, tag = "6")]
+    pub floor: u64,
+    #[prost(message, repeated, tag = "7")]
+    pub ends: ::prost::alloc::vec::Vec<Position>,
+    /// Incarnation of the world in which an epoch settled last.
+    #[prost(uint64, tag = "8")]
+    pub settled_incarnation: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Upsert {
@@ -706,7 +820,7 @@ pub mod agent_sync_client {
     )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
-    /// Between an agent and a controller; replicas speak it to each other too (Peer), forwarding positions unchanged.
+    /// Between an agent and a controller. Replicas speak it to each other too (peer.proto), forwarding positions unchanged.
     ///
     ///   agent                       controller
     ///     Hello                 →
@@ -848,7 +962,7 @@ pub mod agent_sync_server {
             request: tonic::Request<tonic::Streaming<super::AgentMessage>>,
         ) -> std::result::Result<tonic::Response<Self::SyncStream>, tonic::Status>;
     }
-    /// Between an agent and a controller; replicas speak it to each other too (Peer), forwarding positions unchanged.
+    /// Between an agent and a controller. Replicas speak it to each other too (peer.proto), forwarding positions unchanged.
     ///
     ///   agent                       controller
     ///     Hello                 →
@@ -1024,314 +1138,426 @@ pub mod agent_sync_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
-/// Generated client implementations.
-pub mod peer_sync_client {
-    #![allow(
-        unused_variables,
-        dead_code,
-        missing_docs,
-        clippy::wildcard_imports,
-        clippy::let_unit_value,
-    )]
-    use tonic::codegen::*;
-    use tonic::codegen::http::Uri;
-    #[derive(Debug, Clone)]
-    pub struct PeerSyncClient<T> {
-        inner: tonic::client::Grpc<T>,
+/// Applied before a cluster is chosen, and to the response.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ClientSettings {
+    #[prost(bool, tag = "1")]
+    pub https_redirect: bool,
+    #[prost(message, optional, tag = "2")]
+    pub redirect: ::core::option::Option<Redirect>,
+    #[prost(string, optional, tag = "3")]
+    pub app_root: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(message, optional, tag = "4")]
+    pub access: ::core::option::Option<Access>,
+    #[prost(message, optional, tag = "5")]
+    pub rate: ::core::option::Option<RateLimit>,
+    #[prost(message, optional, tag = "6")]
+    pub cors: ::core::option::Option<Cors>,
+    #[prost(message, optional, tag = "7")]
+    pub affinity: ::core::option::Option<Affinity>,
+    #[prost(message, optional, tag = "8")]
+    pub hash_by: ::core::option::Option<HashBy>,
+    #[prost(enumeration = "Balance", tag = "9")]
+    pub balance: i32,
+    #[prost(message, repeated, tag = "10")]
+    pub response_headers: ::prost::alloc::vec::Vec<Field>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Redirect {
+    #[prost(uint32, tag = "3")]
+    pub status: u32,
+    #[prost(oneof = "redirect::To", tags = "1, 2")]
+    pub to: ::core::option::Option<redirect::To>,
+}
+/// Nested message and enum types in `Redirect`.
+pub mod redirect {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum To {
+        #[prost(string, tag = "1")]
+        Url(::prost::alloc::string::String),
+        #[prost(string, tag = "2")]
+        Host(::prost::alloc::string::String),
     }
-    impl PeerSyncClient<tonic::transport::Channel> {
-        /// Attempt to create a new client by connecting to a given endpoint.
-        pub async fn connect<D>(dst: D) -> Result<Self, tonic::transport::Error>
-        where
-            D: TryInto<tonic::transport::Endpoint>,
-            D::Error: Into<StdError>,
-        {
-            let conn = tonic::transport::Endpoint::new(dst)?.connect().await?;
-            Ok(Self::new(conn))
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Access {
+    #[prost(bool, tag = "1")]
+    pub irreconcilable: bool,
+    /// The client must be in one network of each.
+    #[prost(message, repeated, tag = "2")]
+    pub allow: ::prost::alloc::vec::Vec<Networks>,
+    #[prost(message, repeated, tag = "3")]
+    pub deny: ::prost::alloc::vec::Vec<Network>,
+    #[prost(message, repeated, tag = "4")]
+    pub basic: ::prost::alloc::vec::Vec<BasicAuth>,
+    #[prost(message, repeated, tag = "5")]
+    pub external: ::prost::alloc::vec::Vec<ExternalAuth>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Networks {
+    #[prost(message, repeated, tag = "1")]
+    pub networks: ::prost::alloc::vec::Vec<Network>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Network {
+    /// 4 or 16 bytes, network order.
+    #[prost(bytes = "vec", tag = "1")]
+    pub address: ::prost::alloc::vec::Vec<u8>,
+    #[prost(uint32, tag = "2")]
+    pub prefix: u32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BasicAuth {
+    #[prost(string, tag = "1")]
+    pub realm: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "2")]
+    pub secret: ::core::option::Option<SecretRef>,
+    #[prost(enumeration = "UsersForm", tag = "3")]
+    pub form: i32,
+}
+/// A Secret of one cluster.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SecretRef {
+    #[prost(string, tag = "1")]
+    pub cluster: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub namespace: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub name: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExternalAuth {
+    #[prost(string, tag = "1")]
+    pub url: ::prost::alloc::string::String,
+    #[prost(string, optional, tag = "2")]
+    pub method: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, optional, tag = "3")]
+    pub signin: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, repeated, tag = "4")]
+    pub response_headers: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RateLimit {
+    #[prost(uint32, tag = "1")]
+    pub per_second: u32,
+    #[prost(uint32, tag = "2")]
+    pub per_minute: u32,
+    #[prost(uint32, tag = "3")]
+    pub connections: u32,
+    #[prost(uint32, tag = "4")]
+    pub burst: u32,
+    #[prost(message, repeated, tag = "5")]
+    pub exempt: ::prost::alloc::vec::Vec<Network>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Cors {
+    #[prost(message, repeated, tag = "1")]
+    pub origins: ::prost::alloc::vec::Vec<Origin>,
+    #[prost(string, tag = "2")]
+    pub methods: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub headers: ::prost::alloc::string::String,
+    #[prost(bool, tag = "4")]
+    pub credentials: bool,
+    #[prost(string, optional, tag = "5")]
+    pub expose: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(uint32, tag = "6")]
+    pub max_age_seconds: u32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Origin {
+    #[prost(oneof = "origin::Origin", tags = "1, 2, 3")]
+    pub origin: ::core::option::Option<origin::Origin>,
+}
+/// Nested message and enum types in `Origin`.
+pub mod origin {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Origin {
+        #[prost(message, tag = "1")]
+        Any(super::Any),
+        #[prost(string, tag = "2")]
+        Exact(::prost::alloc::string::String),
+        #[prost(message, tag = "3")]
+        Subdomain(super::Subdomain),
+    }
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Any {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Subdomain {
+    #[prost(string, tag = "1")]
+    pub before: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub after: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Affinity {
+    #[prost(string, tag = "1")]
+    pub cookie: ::prost::alloc::string::String,
+    #[prost(string, optional, tag = "2")]
+    pub path: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, optional, tag = "3")]
+    pub domain: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(uint32, optional, tag = "4")]
+    pub max_age_seconds: ::core::option::Option<u32>,
+    #[prost(enumeration = "SameSite", optional, tag = "5")]
+    pub same_site: ::core::option::Option<i32>,
+    #[prost(bool, tag = "6")]
+    pub secure: bool,
+    #[prost(bool, tag = "7")]
+    pub change_on_failure: bool,
+    #[prost(bool, tag = "8")]
+    pub balanced: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HashBy {
+    #[prost(oneof = "hash_by::By", tags = "1, 2, 3, 4, 5, 6")]
+    pub by: ::core::option::Option<hash_by::By>,
+}
+/// Nested message and enum types in `HashBy`.
+pub mod hash_by {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum By {
+        #[prost(message, tag = "1")]
+        RequestUri(super::RequestUri),
+        #[prost(message, tag = "2")]
+        RemoteAddress(super::RemoteAddress),
+        #[prost(message, tag = "3")]
+        Host(super::RequestHost),
+        #[prost(string, tag = "4")]
+        Header(::prost::alloc::string::String),
+        #[prost(string, tag = "5")]
+        Argument(::prost::alloc::string::String),
+        #[prost(string, tag = "6")]
+        Cookie(::prost::alloc::string::String),
+    }
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RequestUri {}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RemoteAddress {}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RequestHost {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Field {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub value: ::prost::alloc::string::String,
+}
+/// How a cluster's endpoints are spoken to.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UpstreamSettings {
+    #[prost(string, optional, tag = "1")]
+    pub rewrite: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, optional, tag = "2")]
+    pub host: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, optional, tag = "3")]
+    pub forwarded_prefix: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(enumeration = "BackendProtocol", optional, tag = "4")]
+    pub protocol: ::core::option::Option<i32>,
+    #[prost(uint64, optional, tag = "5")]
+    pub body_bytes_max: ::core::option::Option<u64>,
+    #[prost(uint32, optional, tag = "6")]
+    pub connect_timeout_ms: ::core::option::Option<u32>,
+    #[prost(uint32, optional, tag = "7")]
+    pub read_timeout_ms: ::core::option::Option<u32>,
+    #[prost(uint32, optional, tag = "8")]
+    pub send_timeout_ms: ::core::option::Option<u32>,
+    /// Absent: on errors and timeouts, as often as the edge allows.
+    #[prost(message, optional, tag = "9")]
+    pub retry: ::core::option::Option<Retry>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Retry {
+    #[prost(bool, tag = "1")]
+    pub on_error: bool,
+    #[prost(bool, tag = "2")]
+    pub on_timeout: bool,
+    #[prost(uint32, repeated, tag = "3")]
+    pub on_status: ::prost::alloc::vec::Vec<u32>,
+    #[prost(uint32, tag = "4")]
+    pub tries: u32,
+    #[prost(uint32, optional, tag = "5")]
+    pub within_ms: ::core::option::Option<u32>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CanaryRule {
+    #[prost(message, optional, tag = "1")]
+    pub header: ::core::option::Option<HeaderRule>,
+    #[prost(string, optional, tag = "2")]
+    pub cookie: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(uint32, tag = "3")]
+    pub weight: u32,
+    #[prost(uint32, tag = "4")]
+    pub weight_total: u32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HeaderRule {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(oneof = "header_rule::Value", tags = "2, 3, 4")]
+    pub value: ::core::option::Option<header_rule::Value>,
+}
+/// Nested message and enum types in `HeaderRule`.
+pub mod header_rule {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Value {
+        #[prost(message, tag = "2")]
+        Switch(super::Switch),
+        #[prost(string, tag = "3")]
+        Exact(::prost::alloc::string::String),
+        #[prost(string, tag = "4")]
+        Pattern(::prost::alloc::string::String),
+    }
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Switch {}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum UsersForm {
+    File = 0,
+    Map = 1,
+}
+impl UsersForm {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::File => "USERS_FORM_FILE",
+            Self::Map => "USERS_FORM_MAP",
         }
     }
-    impl<T> PeerSyncClient<T>
-    where
-        T: tonic::client::GrpcService<tonic::body::Body>,
-        T::Error: Into<StdError>,
-        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
-        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
-    {
-        pub fn new(inner: T) -> Self {
-            let inner = tonic::client::Grpc::new(inner);
-            Self { inner }
-        }
-        pub fn with_origin(inner: T, origin: Uri) -> Self {
-            let inner = tonic::client::Grpc::with_origin(inner, origin);
-            Self { inner }
-        }
-        pub fn with_interceptor<F>(
-            inner: T,
-            interceptor: F,
-        ) -> PeerSyncClient<InterceptedService<T, F>>
-        where
-            F: tonic::service::Interceptor,
-            T::ResponseBody: Default,
-            T: tonic::codegen::Service<
-                http::Request<tonic::body::Body>,
-                Response = http::Response<
-                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
-                >,
-            >,
-            <T as tonic::codegen::Service<
-                http::Request<tonic::body::Body>,
-            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
-        {
-            PeerSyncClient::new(InterceptedService::new(inner, interceptor))
-        }
-        /// Compress requests with the given encoding.
-        ///
-        /// This requires the server to support it otherwise it might respond with an
-        /// error.
-        #[must_use]
-        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
-            self.inner = self.inner.send_compressed(encoding);
-            self
-        }
-        /// Enable decompressing responses.
-        #[must_use]
-        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
-            self.inner = self.inner.accept_compressed(encoding);
-            self
-        }
-        /// Limits the maximum size of a decoded message.
-        ///
-        /// Default: `4MB`
-        #[must_use]
-        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
-            self.inner = self.inner.max_decoding_message_size(limit);
-            self
-        }
-        /// Limits the maximum size of an encoded message.
-        ///
-        /// Default: `usize::MAX`
-        #[must_use]
-        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
-            self.inner = self.inner.max_encoding_message_size(limit);
-            self
-        }
-        pub async fn sync(
-            &mut self,
-            request: impl tonic::IntoStreamingRequest<Message = super::AgentMessage>,
-        ) -> std::result::Result<
-            tonic::Response<tonic::codec::Streaming<super::ControllerMessage>>,
-            tonic::Status,
-        > {
-            self.inner
-                .ready()
-                .await
-                .map_err(|e| {
-                    tonic::Status::unknown(
-                        format!("Service was not ready: {}", e.into()),
-                    )
-                })?;
-            let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static(
-                "/roadstead.v1.PeerSync/Sync",
-            );
-            let mut req = request.into_streaming_request();
-            req.extensions_mut()
-                .insert(GrpcMethod::new("roadstead.v1.PeerSync", "Sync"));
-            self.inner.streaming(req, path, codec).await
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "USERS_FORM_FILE" => Some(Self::File),
+            "USERS_FORM_MAP" => Some(Self::Map),
+            _ => None,
         }
     }
 }
-/// Generated server implementations.
-pub mod peer_sync_server {
-    #![allow(
-        unused_variables,
-        dead_code,
-        missing_docs,
-        clippy::wildcard_imports,
-        clippy::let_unit_value,
-    )]
-    use tonic::codegen::*;
-    /// Generated trait containing gRPC methods that should be implemented for use with PeerSyncServer.
-    #[async_trait]
-    pub trait PeerSync: std::marker::Send + std::marker::Sync + 'static {
-        /// Server streaming response type for the Sync method.
-        type SyncStream: tonic::codegen::tokio_stream::Stream<
-                Item = std::result::Result<super::ControllerMessage, tonic::Status>,
-            >
-            + std::marker::Send
-            + 'static;
-        async fn sync(
-            &self,
-            request: tonic::Request<tonic::Streaming<super::AgentMessage>>,
-        ) -> std::result::Result<tonic::Response<Self::SyncStream>, tonic::Status>;
-    }
-    #[derive(Debug)]
-    pub struct PeerSyncServer<T> {
-        inner: Arc<T>,
-        accept_compression_encodings: EnabledCompressionEncodings,
-        send_compression_encodings: EnabledCompressionEncodings,
-        max_decoding_message_size: Option<usize>,
-        max_encoding_message_size: Option<usize>,
-    }
-    impl<T> PeerSyncServer<T> {
-        pub fn new(inner: T) -> Self {
-            Self::from_arc(Arc::new(inner))
-        }
-        pub fn from_arc(inner: Arc<T>) -> Self {
-            Self {
-                inner,
-                accept_compression_encodings: Default::default(),
-                send_compression_encodings: Default::default(),
-                max_decoding_message_size: None,
-                max_encoding_message_size: None,
-            }
-        }
-        pub fn with_interceptor<F>(
-            inner: T,
-            interceptor: F,
-        ) -> InterceptedService<Self, F>
-        where
-            F: tonic::service::Interceptor,
-        {
-            InterceptedService::new(Self::new(inner), interceptor)
-        }
-        /// Enable decompressing requests with the given encoding.
-        #[must_use]
-        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
-            self.accept_compression_encodings.enable(encoding);
-            self
-        }
-        /// Compress responses with the given encoding, if the client supports it.
-        #[must_use]
-        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
-            self.send_compression_encodings.enable(encoding);
-            self
-        }
-        /// Limits the maximum size of a decoded message.
-        ///
-        /// Default: `4MB`
-        #[must_use]
-        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
-            self.max_decoding_message_size = Some(limit);
-            self
-        }
-        /// Limits the maximum size of an encoded message.
-        ///
-        /// Default: `usize::MAX`
-        #[must_use]
-        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
-            self.max_encoding_message_size = Some(limit);
-            self
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum SameSite {
+    None = 0,
+    Lax = 1,
+    Strict = 2,
+}
+impl SameSite {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::None => "SAME_SITE_NONE",
+            Self::Lax => "SAME_SITE_LAX",
+            Self::Strict => "SAME_SITE_STRICT",
         }
     }
-    impl<T, B> tonic::codegen::Service<http::Request<B>> for PeerSyncServer<T>
-    where
-        T: PeerSync,
-        B: Body + std::marker::Send + 'static,
-        B::Error: Into<StdError> + std::marker::Send + 'static,
-    {
-        type Response = http::Response<tonic::body::Body>;
-        type Error = std::convert::Infallible;
-        type Future = BoxFuture<Self::Response, Self::Error>;
-        fn poll_ready(
-            &mut self,
-            _cx: &mut Context<'_>,
-        ) -> Poll<std::result::Result<(), Self::Error>> {
-            Poll::Ready(Ok(()))
-        }
-        fn call(&mut self, req: http::Request<B>) -> Self::Future {
-            match req.uri().path() {
-                "/roadstead.v1.PeerSync/Sync" => {
-                    #[allow(non_camel_case_types)]
-                    struct SyncSvc<T: PeerSync>(pub Arc<T>);
-                    impl<
-                        T: PeerSync,
-                    > tonic::server::StreamingService<super::AgentMessage>
-                    for SyncSvc<T> {
-                        type Response = super::ControllerMessage;
-                        type ResponseStream = T::SyncStream;
-                        type Future = BoxFuture<
-                            tonic::Response<Self::ResponseStream>,
-                            tonic::Status,
-                        >;
-                        fn call(
-                            &mut self,
-                            request: tonic::Request<
-                                tonic::Streaming<super::AgentMessage>,
-                            >,
-                        ) -> Self::Future {
-                            let inner = Arc::clone(&self.0);
-                            let fut = async move {
-                                <T as PeerSync>::sync(&inner, request).await
-                            };
-                            Box::pin(fut)
-                        }
-                    }
-                    let accept_compression_encodings = self.accept_compression_encodings;
-                    let send_compression_encodings = self.send_compression_encodings;
-                    let max_decoding_message_size = self.max_decoding_message_size;
-                    let max_encoding_message_size = self.max_encoding_message_size;
-                    let inner = self.inner.clone();
-                    let fut = async move {
-                        let method = SyncSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
-                        let mut grpc = tonic::server::Grpc::new(codec)
-                            .apply_compression_config(
-                                accept_compression_encodings,
-                                send_compression_encodings,
-                            )
-                            .apply_max_message_size_config(
-                                max_decoding_message_size,
-                                max_encoding_message_size,
-                            );
-                        let res = grpc.streaming(method, req).await;
-                        Ok(res)
-                    };
-                    Box::pin(fut)
-                }
-                _ => {
-                    Box::pin(async move {
-                        let mut response = http::Response::new(
-                            tonic::body::Body::default(),
-                        );
-                        let headers = response.headers_mut();
-                        headers
-                            .insert(
-                                tonic::Status::GRPC_STATUS,
-                                (tonic::Code::Unimplemented as i32).into(),
-                            );
-                        headers
-                            .insert(
-                                http::header::CONTENT_TYPE,
-                                tonic::metadata::GRPC_CONTENT_TYPE,
-                            );
-                        Ok(response)
-                    })
-                }
-            }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "SAME_SITE_NONE" => Some(Self::None),
+            "SAME_SITE_LAX" => Some(Self::Lax),
+            "SAME_SITE_STRICT" => Some(Self::Strict),
+            _ => None,
         }
     }
-    impl<T> Clone for PeerSyncServer<T> {
-        fn clone(&self) -> Self {
-            let inner = self.inner.clone();
-            Self {
-                inner,
-                accept_compression_encodings: self.accept_compression_encodings,
-                send_compression_encodings: self.send_compression_encodings,
-                max_decoding_message_size: self.max_decoding_message_size,
-                max_encoding_message_size: self.max_encoding_message_size,
-            }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Balance {
+    RoundRobin = 0,
+    Ewma = 1,
+}
+impl Balance {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::RoundRobin => "BALANCE_ROUND_ROBIN",
+            Self::Ewma => "BALANCE_EWMA",
         }
     }
-    /// Generated gRPC service name
-    pub const SERVICE_NAME: &str = "roadstead.v1.PeerSync";
-    impl<T> tonic::server::NamedService for PeerSyncServer<T> {
-        const NAME: &'static str = SERVICE_NAME;
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "BALANCE_ROUND_ROBIN" => Some(Self::RoundRobin),
+            "BALANCE_EWMA" => Some(Self::Ewma),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Strategy {
+    Spread = 0,
+    Failover = 1,
+    Nearest = 2,
+}
+impl Strategy {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Spread => "STRATEGY_SPREAD",
+            Self::Failover => "STRATEGY_FAILOVER",
+            Self::Nearest => "STRATEGY_NEAREST",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "STRATEGY_SPREAD" => Some(Self::Spread),
+            "STRATEGY_FAILOVER" => Some(Self::Failover),
+            "STRATEGY_NEAREST" => Some(Self::Nearest),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum BackendProtocol {
+    Http1 = 0,
+    Https1 = 1,
+    H2c = 2,
+    H2 = 3,
+}
+impl BackendProtocol {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Http1 => "BACKEND_PROTOCOL_HTTP1",
+            Self::Https1 => "BACKEND_PROTOCOL_HTTPS1",
+            Self::H2c => "BACKEND_PROTOCOL_H2C",
+            Self::H2 => "BACKEND_PROTOCOL_H2",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "BACKEND_PROTOCOL_HTTP1" => Some(Self::Http1),
+            "BACKEND_PROTOCOL_HTTPS1" => Some(Self::Https1),
+            "BACKEND_PROTOCOL_H2C" => Some(Self::H2c),
+            "BACKEND_PROTOCOL_H2" => Some(Self::H2),
+            _ => None,
+        }
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct EdgeMessage {
-    #[prost(oneof = "edge_message::Message", tags = "1, 2, 3, 4")]
+    #[prost(oneof = "edge_message::Message", tags = "1, 2, 3, 4, 5")]
     pub message: ::core::option::Option<edge_message::Message>,
 }
 /// Nested message and enum types in `EdgeMessage`.
@@ -1346,7 +1572,26 @@ pub mod edge_message {
         Result(super::UpdateResult),
         #[prost(message, tag = "4")]
         Heartbeat(super::Heartbeat),
+        #[prost(message, tag = "5")]
+        Health(super::BackendHealth),
     }
+}
+/// What requests have learnt about backends: the complete current list of those with failing endpoints, replacing the
+/// previous one. At most 1,000.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct BackendHealth {
+    #[prost(message, repeated, tag = "1")]
+    pub failing: ::prost::alloc::vec::Vec<FailingBackend>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FailingBackend {
+    #[prost(message, optional, tag = "1")]
+    pub backend: ::core::option::Option<BackendId>,
+    /// Endpoints that could not be connected to lately, of so many.
+    #[prost(uint32, tag = "2")]
+    pub failing: u32,
+    #[prost(uint32, tag = "3")]
+    pub endpoints: u32,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ConfigMessage {
@@ -1383,7 +1628,7 @@ pub struct EdgeHello {
     pub world: ::core::option::Option<World>,
     #[prost(message, optional, tag = "7")]
     pub positions: ::core::option::Option<Positions>,
-    /// As Welcome.known, over resource keys (`host/NAME`, `backend/ID`).
+    /// As Welcome.known, over resource keys (`host/NAME`, `backend/ID`, `secret/CLUSTER/NAMESPACE/NAME`).
     #[prost(bytes = "vec", tag = "8")]
     pub held: ::prost::alloc::vec::Vec<u8>,
 }
@@ -1399,7 +1644,7 @@ pub struct HeldContents {
     #[prost(bool, tag = "2")]
     pub last: bool,
 }
-/// Ordered so that nothing dangles: backends before the hosts that use them, removals last.
+/// Ordered so that nothing dangles: backends and certificates before the hosts that use them, removals last.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Update {
     #[prost(uint64, tag = "1")]
@@ -1416,13 +1661,29 @@ pub struct Update {
     /// With this Update the edge has everything the controller had when the stream began.
     #[prost(bool, tag = "6")]
     pub synced: bool,
+    /// What the edge's own guard is to know besides the tables. Absent: as in the previous Update of the stream.
+    #[prost(message, optional, tag = "7")]
+    pub guard: ::core::option::Option<GuardContext>,
+}
+/// What may be withdrawn although it is much, and what is suspicious. All lists are sorted.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GuardContext {
+    /// Whose hosts may go: `pool`, `cluster/ID` or `namespace/CLUSTER/NAMESPACE`.
+    #[prost(string, repeated, tag = "1")]
+    pub expected: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Hosts of approved Holds.
+    #[prost(string, repeated, tag = "2")]
+    pub approved: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Clusters that lately lost something because a list lacked it.
+    #[prost(string, repeated, tag = "3")]
+    pub inferred: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ResourceUpsert {
     /// 16 bytes; echoed, never recomputed by the edge.
     #[prost(bytes = "vec", tag = "1")]
     pub digest: ::prost::alloc::vec::Vec<u8>,
-    #[prost(oneof = "resource_upsert::Resource", tags = "2, 3")]
+    #[prost(oneof = "resource_upsert::Resource", tags = "2, 3, 4")]
     pub resource: ::core::option::Option<resource_upsert::Resource>,
 }
 /// Nested message and enum types in `ResourceUpsert`.
@@ -1433,6 +1694,8 @@ pub mod resource_upsert {
         Host(super::Host),
         #[prost(message, tag = "3")]
         Backend(super::Backend),
+        #[prost(message, tag = "4")]
+        Secret(super::HostSecret),
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1451,6 +1714,9 @@ pub struct Refusal {
     pub digest: ::prost::alloc::vec::Vec<u8>,
     #[prost(string, tag = "3")]
     pub reason: ::prost::alloc::string::String,
+    /// Refused by the edge's guard, not for what it is: the same may be taken later.
+    #[prost(bool, tag = "4")]
+    pub guarded: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Host {
@@ -1463,11 +1729,25 @@ pub struct Host {
     pub routes: ::prost::alloc::vec::Vec<Route>,
     #[prost(message, repeated, tag = "4")]
     pub default: ::prost::alloc::vec::Vec<RouteBackend>,
+    /// Of the default.
+    #[prost(message, optional, tag = "5")]
+    pub default_client: ::core::option::Option<ClientSettings>,
+    #[prost(enumeration = "Strategy", tag = "6")]
+    pub default_strategy: i32,
+    /// What clients that name the host by SNI are shown. Absent: that of a wildcard, or the pool's default.
+    #[prost(message, optional, tag = "7")]
+    pub certificate: ::core::option::Option<SecretRef>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Route {
     #[prost(message, repeated, tag = "4")]
     pub backends: ::prost::alloc::vec::Vec<RouteBackend>,
+    #[prost(message, optional, tag = "5")]
+    pub canary: ::core::option::Option<Canary>,
+    #[prost(message, optional, tag = "6")]
+    pub client: ::core::option::Option<ClientSettings>,
+    #[prost(enumeration = "Strategy", tag = "7")]
+    pub strategy: i32,
     #[prost(oneof = "route::Path", tags = "1, 2, 3")]
     pub path: ::core::option::Option<route::Path>,
 }
@@ -1483,6 +1763,14 @@ pub mod route {
         Regex(::prost::alloc::string::String),
     }
 }
+/// Takes a part of a route's requests.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Canary {
+    #[prost(message, optional, tag = "1")]
+    pub rule: ::core::option::Option<CanaryRule>,
+    #[prost(message, repeated, tag = "2")]
+    pub backends: ::prost::alloc::vec::Vec<RouteBackend>,
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RouteBackend {
     #[prost(string, tag = "1")]
@@ -1494,6 +1782,14 @@ pub struct RouteBackend {
     pub ingress_namespace: ::prost::alloc::string::String,
     #[prost(string, tag = "7")]
     pub ingress_name: ::prost::alloc::string::String,
+    /// Lower ones come first with STRATEGY_FAILOVER.
+    #[prost(uint32, tag = "8")]
+    pub priority: u32,
+    /// For STRATEGY_NEAREST. Empty: nowhere in particular.
+    #[prost(string, tag = "9")]
+    pub region: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "10")]
+    pub upstream: ::core::option::Option<UpstreamSettings>,
     #[prost(oneof = "route_backend::Target", tags = "3, 4, 5")]
     pub target: ::core::option::Option<route_backend::Target>,
 }
@@ -1533,6 +1829,33 @@ pub struct Backend {
     /// Pod addresses, sorted.
     #[prost(message, repeated, tag = "3")]
     pub endpoints: ::prost::alloc::vec::Vec<Endpoint>,
+    /// Instead of endpoints.
+    #[prost(message, optional, tag = "4")]
+    pub external_name: ::core::option::Option<ExternalName>,
+}
+/// What hosts need of a Secret: a certificate, or without one the users who may enter.
+#[derive(Clone, PartialEq, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct HostSecret {
+    #[prost(message, optional, tag = "1")]
+    pub id: ::core::option::Option<SecretRef>,
+    /// PEM, the leaf first.
+    #[prost(bytes = "vec", tag = "2")]
+    pub chain: ::prost::alloc::vec::Vec<u8>,
+    /// PEM.
+    #[prost(bytes = "vec", tag = "3")]
+    pub key: ::prost::alloc::vec::Vec<u8>,
+    /// Sorted by key.
+    #[prost(message, repeated, tag = "4")]
+    pub users: ::prost::alloc::vec::Vec<SecretValue>,
+}
+/// A name that the edge resolves.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExternalName {
+    #[prost(string, tag = "1")]
+    pub host: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "2")]
+    pub port: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Endpoint {
@@ -1543,29 +1866,6 @@ pub struct Endpoint {
     pub port: u32,
     #[prost(string, repeated, tag = "3")]
     pub for_zones: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-}
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
-#[repr(i32)]
-pub enum BackendProtocol {
-    Http1 = 0,
-}
-impl BackendProtocol {
-    /// String value of the enum field names used in the ProtoBuf definition.
-    ///
-    /// The values are not transformed in any way and thus are considered stable
-    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
-    pub fn as_str_name(&self) -> &'static str {
-        match self {
-            Self::Http1 => "BACKEND_PROTOCOL_HTTP1",
-        }
-    }
-    /// Creates an enum from field names used in the ProtoBuf definition.
-    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
-        match value {
-            "BACKEND_PROTOCOL_HTTP1" => Some(Self::Http1),
-            _ => None,
-        }
-    }
 }
 /// Generated client implementations.
 pub mod edge_config_client {
@@ -1586,6 +1886,7 @@ pub mod edge_config_client {
     ///     HeldContents    →
     ///                     ←   Update*          differences, then live changes; `synced` on the one that completes the first set
     ///     UpdateResult    →                    one per Update, in order
+    ///     BackendHealth   →                    when it changed, at most once a second
     ///     Heartbeat       ↔   Heartbeat        every 2 s each way
     #[derive(Debug, Clone)]
     pub struct EdgeConfigClient<T> {
@@ -1725,6 +2026,7 @@ pub mod edge_config_server {
     ///     HeldContents    →
     ///                     ←   Update*          differences, then live changes; `synced` on the one that completes the first set
     ///     UpdateResult    →                    one per Update, in order
+    ///     BackendHealth   →                    when it changed, at most once a second
     ///     Heartbeat       ↔   Heartbeat        every 2 s each way
     #[derive(Debug)]
     pub struct EdgeConfigServer<T> {
@@ -1885,6 +2187,468 @@ pub mod edge_config_server {
     /// Generated gRPC service name
     pub const SERVICE_NAME: &str = "roadstead.v1.EdgeConfig";
     impl<T> tonic::server::NamedService for EdgeConfigServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PeerMessage {
+    #[prost(oneof = "peer_message::Message", tags = "1, 2, 3, 4")]
+    pub message: ::core::option::Option<peer_message::Message>,
+}
+/// Nested message and enum types in `PeerMessage`.
+pub mod peer_message {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Message {
+        #[prost(message, tag = "1")]
+        Hello(super::PeerHello),
+        #[prost(message, tag = "2")]
+        Cluster(super::ClusterSays),
+        #[prost(message, tag = "3")]
+        State(super::PeerState),
+        #[prost(message, tag = "4")]
+        Heartbeat(super::Heartbeat),
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PeerAnswer {
+    #[prost(oneof = "peer_answer::Message", tags = "1, 2")]
+    pub message: ::core::option::Option<peer_answer::Message>,
+}
+/// Nested message and enum types in `PeerAnswer`.
+pub mod peer_answer {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Message {
+        #[prost(message, tag = "1")]
+        Cluster(super::ClusterHears),
+        #[prost(message, tag = "2")]
+        Heartbeat(super::Heartbeat),
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PeerHello {
+    /// Must equal the identity in the client certificate.
+    #[prost(string, tag = "1")]
+    pub replica: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "2")]
+    pub world: ::core::option::Option<World>,
+}
+/// One message of the agent protocol, about one cluster.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ClusterSays {
+    #[prost(string, tag = "1")]
+    pub cluster: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "2")]
+    pub message: ::core::option::Option<AgentMessage>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ClusterHears {
+    #[prost(string, tag = "1")]
+    pub cluster: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "2")]
+    pub message: ::core::option::Option<ControllerMessage>,
+}
+/// What a replica sees of edges: complete, replacing the previous one.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PeerState {
+    #[prost(message, repeated, tag = "1")]
+    pub edges: ::prost::alloc::vec::Vec<PeerEdge>,
+    /// Where its world is; edges without unsettled hosts have everything up to there.
+    #[prost(message, optional, tag = "2")]
+    pub positions: ::core::option::Option<Positions>,
+    /// Trials that a person ended here.
+    #[prost(message, repeated, tag = "3")]
+    pub released: ::prost::alloc::vec::Vec<ReleasedCanary>,
+    /// Which edges try what the others of their pool do not have yet.
+    #[prost(message, repeated, tag = "4")]
+    pub trials: ::prost::alloc::vec::Vec<CanaryTrial>,
+    /// What needs a person, about its edges; the first 100.
+    #[prost(message, repeated, tag = "5")]
+    pub alerts: ::prost::alloc::vec::Vec<PeerAlert>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PeerAlert {
+    #[prost(string, tag = "1")]
+    pub code: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub message: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub remedy: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CanaryTrial {
+    #[prost(string, tag = "1")]
+    pub pool: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub edge: ::prost::alloc::string::String,
+    /// The policy that what is tried comes from.
+    #[prost(uint64, tag = "3")]
+    pub policy_rev: u64,
+}
+/// What a policy up to this one leads to, all edges of the pool may have.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReleasedCanary {
+    #[prost(string, tag = "1")]
+    pub pool: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub policy_rev: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PeerEdge {
+    #[prost(string, tag = "1")]
+    pub pool: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub id: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub version: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub region: ::prost::alloc::string::String,
+    #[prost(string, tag = "5")]
+    pub zone: ::prost::alloc::string::String,
+    /// Milliseconds since the Unix epoch.
+    #[prost(uint64, tag = "6")]
+    pub since_ms: u64,
+    #[prost(bool, tag = "7")]
+    pub synced: bool,
+    /// Hosts of which it does not have the newest version; the first 1,000.
+    #[prost(string, repeated, tag = "8")]
+    pub unsettled: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// There are more, or nothing is known yet.
+    #[prost(bool, tag = "9")]
+    pub more_unsettled: bool,
+    /// Keys of refused resources; the first 100.
+    #[prost(string, repeated, tag = "10")]
+    pub refused: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Hosts it has in their newest version.
+    #[prost(uint64, tag = "11")]
+    pub hosts_held: u64,
+    /// Backends with failing endpoints, as text, and how many of them fail; the first 100.
+    #[prost(string, repeated, tag = "12")]
+    pub failing: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// Generated client implementations.
+pub mod peer_sync_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// Between replicas of the controller. Each dials every other one; the dialling side reports, as the agent of the
+    /// clusters whose streams it holds, and positions travel unchanged.
+    ///
+    ///   reporting replica            listening replica
+    ///     PeerHello              →
+    ///     Hello of a cluster     →                       whenever it begins to hold one
+    ///                            ←   Welcome             what the listener knows; nothing if that is of a newer epoch
+    ///     BucketRequest          →
+    ///                            ←   BucketContents      and where the listener's world is
+    ///     Delta …                →                       the differences as one step, then every change
+    ///                            ←   Welcome             again, whenever a Delta does not fit what the listener has
+    ///     PeerState              →                       its edges and live clusters, when they change
+    ///     Heartbeat              ↔   Heartbeat           every 2 s each way
+    #[derive(Debug, Clone)]
+    pub struct PeerSyncClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl PeerSyncClient<tonic::transport::Channel> {
+        /// Attempt to create a new client by connecting to a given endpoint.
+        pub async fn connect<D>(dst: D) -> Result<Self, tonic::transport::Error>
+        where
+            D: TryInto<tonic::transport::Endpoint>,
+            D::Error: Into<StdError>,
+        {
+            let conn = tonic::transport::Endpoint::new(dst)?.connect().await?;
+            Ok(Self::new(conn))
+        }
+    }
+    impl<T> PeerSyncClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> PeerSyncClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            PeerSyncClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        pub async fn sync(
+            &mut self,
+            request: impl tonic::IntoStreamingRequest<Message = super::PeerMessage>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::PeerAnswer>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/roadstead.v1.PeerSync/Sync",
+            );
+            let mut req = request.into_streaming_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("roadstead.v1.PeerSync", "Sync"));
+            self.inner.streaming(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod peer_sync_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with PeerSyncServer.
+    #[async_trait]
+    pub trait PeerSync: std::marker::Send + std::marker::Sync + 'static {
+        /// Server streaming response type for the Sync method.
+        type SyncStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::PeerAnswer, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        async fn sync(
+            &self,
+            request: tonic::Request<tonic::Streaming<super::PeerMessage>>,
+        ) -> std::result::Result<tonic::Response<Self::SyncStream>, tonic::Status>;
+    }
+    /// Between replicas of the controller. Each dials every other one; the dialling side reports, as the agent of the
+    /// clusters whose streams it holds, and positions travel unchanged.
+    ///
+    ///   reporting replica            listening replica
+    ///     PeerHello              →
+    ///     Hello of a cluster     →                       whenever it begins to hold one
+    ///                            ←   Welcome             what the listener knows; nothing if that is of a newer epoch
+    ///     BucketRequest          →
+    ///                            ←   BucketContents      and where the listener's world is
+    ///     Delta …                →                       the differences as one step, then every change
+    ///                            ←   Welcome             again, whenever a Delta does not fit what the listener has
+    ///     PeerState              →                       its edges and live clusters, when they change
+    ///     Heartbeat              ↔   Heartbeat           every 2 s each way
+    #[derive(Debug)]
+    pub struct PeerSyncServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> PeerSyncServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for PeerSyncServer<T>
+    where
+        T: PeerSync,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/roadstead.v1.PeerSync/Sync" => {
+                    #[allow(non_camel_case_types)]
+                    struct SyncSvc<T: PeerSync>(pub Arc<T>);
+                    impl<T: PeerSync> tonic::server::StreamingService<super::PeerMessage>
+                    for SyncSvc<T> {
+                        type Response = super::PeerAnswer;
+                        type ResponseStream = T::SyncStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<tonic::Streaming<super::PeerMessage>>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as PeerSync>::sync(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SyncSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for PeerSyncServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "roadstead.v1.PeerSync";
+    impl<T> tonic::server::NamedService for PeerSyncServer<T> {
         const NAME: &'static str = SERVICE_NAME;
     }
 }

@@ -11,15 +11,22 @@ use crate::declare::{Declared, Entry};
 use crate::finding::{Code, Finding, Severity};
 use crate::id::{ClusterId, HostKey, Kind, ObjectKey};
 use crate::limit;
+use crate::lookup;
 use crate::object::{Ingress, PathType};
+use crate::policy::ClassMode;
 use crate::rules::{self, Rule};
 use crate::table::PathMatch;
 
+use super::claims::Claim;
+
 /// An entry with the Ingress that declares it.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(super) struct Candidate<'a> {
     pub(super) ingress: &'a Ingress,
+    pub(super) declared: &'a Declared,
     pub(super) entry: &'a Entry,
+    /// As it matches here, which a class may decide.
+    pub(super) path: PathMatch,
 }
 
 pub(super) struct Loser<'a> {
@@ -43,26 +50,31 @@ pub(super) struct LocalTable<'a> {
     pub(super) losers: Vec<Loser<'a>>,
 }
 
-pub(super) fn table<'a>(host: &HostKey, declaring: &[(&'a Ingress, &'a Declared)]) -> LocalTable<'a> {
+/// `patterns`: every path of an Ingress that follows ingress-nginx is a pattern.
+pub(super) fn table<'a>(host: &HostKey, mains: &[Claim<'a>], patterns: bool) -> LocalTable<'a> {
     let mut table = LocalTable::default();
     let mut identities: BTreeMap<(PathType, &Arc<str>), Vec<Candidate<'a>>> = BTreeMap::new();
-    for (ingress, declared) in declaring {
-        for entry in declared.entries(host) {
-            identities.entry((entry.path_type, &entry.written)).or_default().push(Candidate { ingress, entry });
+    for claim in mains {
+        let is_pattern = patterns && claim.mode == ClassMode::NginxCompat;
+        for entry in claim.declared.entries(host) {
+            // What is no expression cannot be asked for in ingress-nginx either.
+            let Some(path) = (if is_pattern { as_pattern(entry) } else { Some(entry.path.clone()) }) else { continue };
+            let candidate = Candidate { ingress: claim.ingress, declared: claim.declared, entry, path };
+            identities.entry((entry.path_type, &entry.written)).or_default().push(candidate);
         }
     }
-    let mut slots: BTreeMap<&PathMatch, Vec<Candidate<'a>>> = BTreeMap::new();
+    let mut slots: BTreeMap<PathMatch, Vec<Candidate<'a>>> = BTreeMap::new();
     for mut equal in identities.into_values() {
         equal.sort_by(age_order);
         let winner = table.settle(&equal, Reason::Conflict);
-        slots.entry(&winner.entry.path).or_default().push(winner);
+        slots.entry(winner.path.clone()).or_default().push(winner);
     }
     for mut candidates in slots.into_values() {
         candidates.sort_by(slot_order);
         let winner = table.settle(&candidates, Reason::Shadowed);
         table.slots.push(winner);
         if !rules::on(Rule::LocalWinnerFirst) {
-            table.slots.extend(&candidates[1..]);
+            table.slots.extend(candidates[1..].iter().cloned());
         }
     }
     table.losers = bounded(table.losers);
@@ -72,9 +84,25 @@ pub(super) fn table<'a>(host: &HostKey, declaring: &[(&'a Ingress, &'a Declared)
 impl<'a> LocalTable<'a> {
     /// The first candidate wins.
     fn settle(&mut self, candidates: &[Candidate<'a>], reason: Reason) -> Candidate<'a> {
-        let winner = candidates[0];
-        self.losers.extend(candidates[1..].iter().map(|candidate| Loser { candidate: *candidate, winner, reason }));
-        winner
+        let lost =
+            |candidate: &Candidate<'a>| Loser { candidate: candidate.clone(), winner: candidates[0].clone(), reason };
+        self.losers.extend(candidates[1..].iter().map(lost));
+        candidates[0].clone()
+    }
+}
+
+/// As ingress-nginx has it: the path as written, whatever its type.
+fn as_pattern(entry: &Entry) -> Option<PathMatch> {
+    match &entry.path {
+        PathMatch::Regex(_) => Some(entry.path.clone()),
+        _ => lookup::compile(&entry.written).ok().map(|_| PathMatch::Regex(entry.written.clone())),
+    }
+}
+
+impl Candidate<'_> {
+    /// Rule C-4: the same host is given.
+    pub(super) fn is_same_entry(&self, other: &Candidate<'_>) -> bool {
+        (self.entry.path_type, &self.entry.written) == (other.entry.path_type, &other.entry.written)
     }
 }
 
@@ -110,7 +138,7 @@ fn bounded(mut losers: Vec<Loser<'_>>) -> Vec<Loser<'_>> {
 
 impl Loser<'_> {
     pub(super) fn finding(&self, cluster: &ClusterId, host: &HostKey) -> Finding {
-        let Candidate { ingress, entry } = self.candidate;
+        let Candidate { ingress, entry, .. } = &self.candidate;
         let winner = &self.winner.ingress.name;
         let (code, severity, why) = match self.reason {
             Reason::Conflict if *winner == ingress.name => {

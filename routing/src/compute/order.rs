@@ -1,9 +1,8 @@
-//! Merging the clusters' routes of one host, and the order in which routes match (rules S-10, M-1 to M-5).
+//! The order in which a host's routes match (rule S-10).
 
 use std::cmp::{Ordering, Reverse};
 
-use crate::rules::{self, Rule};
-use crate::table::{PathMatch, Route};
+use crate::table::PathMatch;
 
 /// The order of a host's routes (rule S-10): Exact, then the longest pattern, then the prefix with most elements.
 /// Total: bytes decide last, so that all clusters and replicas agree.
@@ -22,26 +21,4 @@ fn rank(path: &PathMatch) -> (u8, Reverse<usize>, Reverse<usize>, &str) {
 /// Elements of a canonical prefix; the root has none.
 fn elements(prefix: &str) -> usize {
     prefix.bytes().filter(|byte| *byte == b'/').count()
-}
-
-/// Puts routes with the same path together and all in match order. `routes` come cluster by cluster in the order of
-/// cluster ids, and so do the backends of each result.
-pub(super) fn merge(mut routes: Vec<Route>) -> Vec<Route> {
-    if !rules::on(Rule::TypesDoNotPool) {
-        for route in &mut routes {
-            if let PathMatch::Exact(path) = &route.path {
-                route.path = PathMatch::Prefix(path.clone());
-            }
-        }
-    }
-    routes.sort_by(|a, b| match_order(&a.path, &b.path));
-    routes.dedup_by(|later, first| {
-        let same = later.path == first.path;
-        if same {
-            first.backends.append(&mut later.backends);
-        }
-        same
-    });
-    routes.shrink_to_fit();
-    routes
 }

@@ -46,7 +46,7 @@ impl Others<'_> {
         let membership = self.inputs.membership(&id.cluster);
         let stays = membership.lifecycle == Lifecycle::Active && membership.liveness != Liveness::Expired;
         let backend = compute_backend(self.inputs, id).backend;
-        let known = stays && backend.is_some_and(|backend| !backend.endpoints.is_empty());
+        let known = stays && backend.is_some_and(|backend| backend.leads_somewhere());
         self.can_take_over.insert(id.clone(), known);
         known
     }

@@ -3,13 +3,17 @@
 use crate::inputs::Inputs;
 use crate::membership::Liveness;
 use crate::rules::{self, Rule};
-use crate::table::{Host, RouteBackend, Target};
+use crate::table::{Host, Route, RouteBackend, Target};
 
 /// Takes the weight of expired clusters, route by route, where another backend is left to serve with.
 pub(super) fn settle(inputs: &Inputs, host: &mut Host) {
-    for backends in host.routes.iter_mut().map(|route| &mut route.backends).chain([&mut host.default]) {
+    for backends in host.routes.iter_mut().flat_map(parts).chain([&mut host.default]) {
         yield_to_others(backends, |part| inputs.membership(&part.cluster).liveness == Liveness::Expired);
     }
+}
+
+fn parts(route: &mut Route) -> impl Iterator<Item = &mut Vec<RouteBackend>> {
+    std::iter::once(&mut route.backends).chain(route.canary.as_mut().map(|canary| &mut canary.backends))
 }
 
 fn yield_to_others(backends: &mut [RouteBackend], expired: impl Fn(&RouteBackend) -> bool) {

@@ -1,83 +1,98 @@
-//! Annotations of one Ingress (rules S-16, N-1): each is read as a typed value or reported, never ignored in silence.
+//! Annotations of one Ingress as typed values (rules S-16, N-1): each is read within bounds, or reported, never ignored
+//! in silence.
+//!
+//! Annotations of both families → [`Reader`], which hands each out once → the groups below → [`Read`]; what nobody asked
+//! for is reported from the [`catalogue`]. A value that decides who may enter and cannot be read closes the door
+//! (rule N-6); every other one is left out alone.
 
-use crate::finding::{Code, Severity};
-use crate::limit;
-use crate::object::Ingress;
+use crate::settings::{CanaryRule, Settings};
+use crate::table::BackendProtocol;
 
-use super::{Declared, shortened};
+use super::{Declared, Ingress};
 
-const NGINX_PREFIX: &str = "nginx.ingress.kubernetes.io/";
-const OWN_PREFIX: &str = "roadstead.dev/";
+mod access;
+mod balance;
+mod canary;
+mod catalogue;
+mod cors;
+mod hosts;
+mod reader;
+mod redirect;
+mod upstream;
+mod value;
+
+pub(super) use hosts::ExtraHosts;
+use reader::Reader;
 
 /// What an ImplementationSpecific path of an Ingress is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) enum PathSyntax {
+    #[default]
     Prefix,
     Regex,
 }
 
-/// Annotations that tune how traffic flows but not where it goes or who may send it. Living without them is safe.
-const TUNING: [&str; 16] = [
-    "client-body-buffer-size",
-    "enable-access-log",
-    "load-balance",
-    "proxy-body-size",
-    "proxy-buffer-size",
-    "proxy-buffering",
-    "proxy-buffers-number",
-    "proxy-connect-timeout",
-    "proxy-http-version",
-    "proxy-max-temp-file-size",
-    "proxy-next-upstream",
-    "proxy-next-upstream-timeout",
-    "proxy-next-upstream-tries",
-    "proxy-read-timeout",
-    "proxy-request-buffering",
-    "proxy-send-timeout",
-];
+/// What all annotations of one Ingress say.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Read {
+    pub syntax: PathSyntax,
+    pub settings: Settings,
+    pub redirect_to_https: RedirectToHttps,
+    pub canary: Option<CanaryRule>,
+    pub extra_hosts: ExtraHosts,
+    pub traffic: Traffic,
+}
+
+/// When a request over HTTP is sent to HTTPS (rule L-6).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) enum RedirectToHttps {
+    /// For hosts that the Ingress has a certificate for, or means to.
+    #[default]
+    WithTls,
+    Always,
+    Never,
+}
+
+/// How clusters share the requests of the Ingress's routes. `None`: as the policy says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Traffic {
+    pub strategy: Option<crate::policy::Strategy>,
+    /// Percent of the cluster's own weight.
+    pub weight: Option<u32>,
+    pub priority: Option<u32>,
+}
 
 /// Reads the annotations of both families. Whatever has no effect becomes a finding on `declared`.
-pub(super) fn read(ingress: &Ingress, declared: &mut Declared) -> PathSyntax {
-    let mut syntax = PathSyntax::Prefix;
-    for (key, value) in &ingress.annotations {
-        let name = key.strip_prefix(NGINX_PREFIX);
-        if name.is_none() && !key.starts_with(OWN_PREFIX) {
-            continue;
-        }
-        match (name, &**value) {
-            (Some("use-regex"), "true") => syntax = PathSyntax::Regex,
-            (Some("use-regex"), "false") => {}
-            (Some("use-regex"), _) => invalid(key, "it must be \"true\" or \"false\"", declared),
-            (Some("rewrite-target"), value) => match check_text(value) {
-                Ok(()) => {
-                    syntax = PathSyntax::Regex;
-                    unsupported(key, Severity::Warning, "paths match as patterns, but nothing is rewritten", declared);
-                }
-                Err(why) => invalid(key, &why, declared),
-            },
-            (Some(name), _) if TUNING.contains(&name) => unsupported(key, Severity::Info, "no effect", declared),
-            _ => unsupported(key, Severity::Warning, "no effect", declared),
-        }
+pub(super) fn read(ingress: &Ingress, declared: &mut Declared) -> Read {
+    let mut reader = Reader::new(&ingress.annotations, declared);
+    let mut read = Read::default();
+    if reader.flag("use-regex") == Some(true) {
+        read.syntax = PathSyntax::Regex;
     }
-    syntax
+    read.settings.upstream = upstream::read(&mut reader);
+    if read.settings.upstream.rewrite.is_some() {
+        read.syntax = PathSyntax::Regex;
+    }
+    read.redirect_to_https = redirect::https(&mut reader);
+    redirect::read(&mut reader, &mut read.settings.client);
+    read.settings.client.access = access::read(ingress, &mut reader);
+    read.settings.client.rate = access::rate(&mut reader);
+    read.settings.client.cors = cors::read(&mut reader);
+    balance::read(&mut reader, &mut read.settings.client);
+    read.traffic = balance::traffic(&mut reader);
+    read.canary = canary::read(&mut reader);
+    read.extra_hosts = hosts::read(&mut reader);
+    catalogue::report(reader.rest(), declared);
+    read
 }
 
-fn check_text(value: &str) -> Result<(), String> {
-    if value.len() > limit::ANNOTATION_BYTES_MAX {
-        return Err(format!("it is longer than {} bytes", limit::ANNOTATION_BYTES_MAX));
+/// The protocol that `backend-protocol` and `appProtocol` name; `None` for one that is not spoken.
+pub(crate) fn protocol(name: &str) -> Option<BackendProtocol> {
+    match name.to_ascii_uppercase().as_str() {
+        "HTTP" | "AUTO_HTTP" | "KUBERNETES.IO/WS" => Some(BackendProtocol::Http1),
+        "HTTPS" | "KUBERNETES.IO/WSS" => Some(BackendProtocol::Https1),
+        "GRPC" | "KUBERNETES.IO/H2C" => Some(BackendProtocol::H2c),
+        "GRPCS" => Some(BackendProtocol::H2),
+        _ => None,
     }
-    if value.chars().any(char::is_control) {
-        return Err("it contains a control character".into());
-    }
-    Ok(())
-}
-
-fn invalid(key: &str, why: &str, declared: &mut Declared) {
-    let message = format!("annotation {}: {why}; it is ignored", shortened(key));
-    declared.note(Code::InvalidAnnotation, Severity::Warning, message, "Correct the value or remove the annotation.");
-}
-
-fn unsupported(key: &str, severity: Severity, effect: &str, declared: &mut Declared) {
-    let message = format!("annotation {} is not supported: {effect}", shortened(key));
-    declared.note(Code::UnsupportedAnnotation, severity, message, "Remove the annotation or do without its effect.");
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::class::{self, NoPool};
 use crate::declare::{Declared, declare};
 use crate::id::{BackendId, ClusterId, HostKey, Kind, ObjectKey, ObjectName, PoolName, PortRef};
-use crate::object::{EndpointSlice, Ingress, IngressClass, Object, Service};
+use crate::object::{EndpointSlice, Ingress, IngressClass, Object, Secret, SecretContent, Service};
 use crate::policy::Policy;
 
 #[derive(Clone, Debug, Default)]
@@ -18,12 +18,15 @@ pub(crate) struct Cluster {
     ingresses: BTreeMap<ObjectName, Held>,
     services: BTreeMap<ObjectName, Arc<Service>>,
     slices: BTreeMap<ObjectName, Arc<EndpointSlice>>,
+    secrets: BTreeMap<ObjectName, Arc<Secret>>,
     /// Ingresses by the class that decides about them, managed or not.
     by_class: BTreeSet<(Arc<str>, ObjectName)>,
     /// Slices of a Service, sorted.
     by_service: BTreeMap<ObjectName, Vec<ObjectName>>,
     /// Served Ingresses by the Service ports they refer to, sorted.
     references: BTreeMap<(ObjectName, PortRef), Vec<ObjectName>>,
+    /// Served Ingresses by the Secrets that they name, sorted.
+    secret_users: BTreeMap<ObjectName, Vec<ObjectName>>,
     /// Served Ingresses by the hosts they declare, sorted.
     hosts: BTreeMap<(PoolName, HostKey), Vec<ObjectName>>,
 }
@@ -55,6 +58,8 @@ pub(super) struct Touched {
     /// Services whose ports may lead elsewhere.
     pub(super) services: Vec<ObjectName>,
     pub(super) moves: Vec<Move>,
+    /// Hosts that may show another certificate.
+    pub(super) hosts: Vec<(PoolName, HostKey)>,
 }
 
 /// An Ingress whose content or placement changed; `None` where it is not served.
@@ -84,6 +89,13 @@ impl Served {
         self.service_ports(ingress).map(|(service, port)| BackendId { cluster: cluster.clone(), service, port })
     }
 
+    /// The Secrets that its `tls` and its authentication name. May repeat.
+    fn secrets(&self, ingress: &ObjectName) -> impl Iterator<Item = ObjectName> {
+        let named = self.declared.tls.iter().filter_map(|tls| tls.secret.clone());
+        let shown = named.map(|secret| ObjectName::new(ingress.namespace.clone(), secret));
+        shown.chain(self.declared.users().cloned())
+    }
+
     fn service_ports(&self, ingress: &ObjectName) -> impl Iterator<Item = (ObjectName, PortRef)> {
         let namespace = &ingress.namespace;
         self.declared
@@ -108,11 +120,13 @@ impl Cluster {
             Some(Object::Ingress(ingress)) => self.set_ingress(&ingress.name.clone(), Some(ingress), policy),
             Some(Object::Service(service)) => self.set_service(&service.name.clone(), Some(service)),
             Some(Object::EndpointSlice(slice)) => self.set_slice(&slice.name.clone(), Some(slice)),
+            Some(Object::Secret(secret)) => self.set_secret(&secret.name.clone(), Some(secret)),
             None => match key.kind {
                 Kind::IngressClass => self.set_class(&key.name.name, None, policy),
                 Kind::Ingress => self.set_ingress(&key.name, None, policy),
                 Kind::Service => self.set_service(&key.name, None),
                 Kind::EndpointSlice => self.set_slice(&key.name, None),
+                Kind::Secret => self.set_secret(&key.name, None),
             },
         }
     }
@@ -130,11 +144,15 @@ impl Cluster {
             before: held.placement.served().cloned(),
             after: None,
         };
-        Touched { services: Vec::new(), moves: self.ingresses.into_iter().map(moved).collect() }
+        Touched { moves: self.ingresses.into_iter().map(moved).collect(), ..Touched::default() }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.classes.is_empty() && self.ingresses.is_empty() && self.services.is_empty() && self.slices.is_empty()
+        self.classes.is_empty()
+            && self.ingresses.is_empty()
+            && self.services.is_empty()
+            && self.slices.is_empty()
+            && self.secrets.is_empty()
     }
 
     pub(super) fn object(&self, key: &ObjectKey) -> Option<Object> {
@@ -143,6 +161,7 @@ impl Cluster {
             Kind::Ingress => self.ingresses.get(&key.name).map(|held| Object::Ingress(held.ingress.clone())),
             Kind::Service => self.services.get(&key.name).cloned().map(Object::Service),
             Kind::EndpointSlice => self.slices.get(&key.name).cloned().map(Object::EndpointSlice),
+            Kind::Secret => self.secrets.get(&key.name).cloned().map(Object::Secret),
         }
     }
 
@@ -151,7 +170,8 @@ impl Cluster {
         let ingresses = self.ingresses.values().map(|held| Object::Ingress(held.ingress.clone()));
         let services = self.services.values().cloned().map(Object::Service);
         let slices = self.slices.values().cloned().map(Object::EndpointSlice);
-        classes.chain(ingresses).chain(services).chain(slices)
+        let secrets = self.secrets.values().cloned().map(Object::Secret);
+        classes.chain(ingresses).chain(services).chain(slices).chain(secrets)
     }
 
     pub(super) fn ingress_names(&self) -> impl Iterator<Item = &ObjectName> {
@@ -176,11 +196,11 @@ impl Cluster {
     }
 
     /// The served Ingresses that declare a host, by name.
-    pub(crate) fn declaring(&self, pool: &PoolName, host: &HostKey) -> impl Iterator<Item = (&Ingress, &Declared)> {
+    pub(crate) fn declaring(&self, pool: &PoolName, host: &HostKey) -> impl Iterator<Item = (&Ingress, &Served)> {
         let names = self.hosts.get(&(pool.clone(), host.clone())).into_iter().flatten();
         names.filter_map(|name| {
             let held = self.ingresses.get(name)?;
-            Some((&*held.ingress, &*held.placement.served()?.declared))
+            Some((&*held.ingress, held.placement.served()?))
         })
     }
 
@@ -275,7 +295,7 @@ impl Cluster {
         }
         let moved = Move { ingress: name.clone(), before, after };
         self.index(&moved);
-        Touched { services: Vec::new(), moves: vec![moved] }
+        Touched { moves: vec![moved], ..Touched::default() }
     }
 
     fn set_service(&mut self, name: &ObjectName, service: Option<Arc<Service>>) -> Touched {
@@ -283,7 +303,7 @@ impl Cluster {
             return Touched::default();
         }
         replace(&mut self.services, name, service);
-        Touched { services: vec![name.clone()], moves: Vec::new() }
+        Touched { services: vec![name.clone()], ..Touched::default() }
     }
 
     fn set_slice(&mut self, name: &ObjectName, slice: Option<Arc<EndpointSlice>>) -> Touched {
@@ -300,7 +320,36 @@ impl Cluster {
             insert_sorted(self.by_service.entry(service.clone()).or_default(), name.clone());
         }
         replace(&mut self.slices, name, slice);
-        Touched { services: before.into_iter().chain(after).collect(), moves: Vec::new() }
+        Touched { services: before.into_iter().chain(after).collect(), ..Touched::default() }
+    }
+
+    fn set_secret(&mut self, name: &ObjectName, secret: Option<Arc<Secret>>) -> Touched {
+        if self.secrets.get(name) == secret.as_ref() {
+            return Touched::default();
+        }
+        replace(&mut self.secrets, name, secret);
+        Touched { hosts: self.hosts_showing(name), ..Touched::default() }
+    }
+
+    /// The hosts of Ingresses that name the Secret.
+    fn hosts_showing(&self, secret: &ObjectName) -> Vec<(PoolName, HostKey)> {
+        let ingresses = self.secret_users.get(secret).into_iter().flatten();
+        let served = ingresses.filter_map(|ingress| self.served(ingress));
+        served.flat_map(|served| served.hosts().map(|host| (served.pool.clone(), host))).collect()
+    }
+
+    pub(crate) fn secret(&self, name: &ObjectName) -> Option<&Secret> {
+        self.secrets.get(name).map(|secret| &**secret)
+    }
+
+    /// The hosts whose certificates begin or end within `(from, to]`.
+    pub(super) fn hosts_between(&self, from: i64, to: i64) -> Vec<(PoolName, HostKey)> {
+        let is_within = |time: i64| from < time && time <= to;
+        let turns = |secret: &&Arc<Secret>| match &secret.content {
+            SecretContent::Certificate(it) => is_within(it.not_before) || is_within(it.not_after.saturating_add(1)),
+            SecretContent::Values(_) | SecretContent::Unusable(_) => false,
+        };
+        self.secrets.values().filter(turns).flat_map(|secret| self.hosts_showing(&secret.name)).collect()
     }
 
     /// Places some Ingresses anew after a class or the policy changed.
@@ -331,6 +380,9 @@ impl Cluster {
             for reference in before.service_ports(&moved.ingress) {
                 remove_sorted(&mut self.references, &reference, &moved.ingress);
             }
+            for secret in before.secrets(&moved.ingress) {
+                remove_sorted(&mut self.secret_users, &secret, &moved.ingress);
+            }
         }
         if let Some(after) = &moved.after {
             for host in after.hosts() {
@@ -338,6 +390,9 @@ impl Cluster {
             }
             for reference in after.service_ports(&moved.ingress) {
                 insert_sorted(self.references.entry(reference).or_default(), moved.ingress.clone());
+            }
+            for secret in after.secrets(&moved.ingress) {
+                insert_sorted(self.secret_users.entry(secret).or_default(), moved.ingress.clone());
             }
         }
     }

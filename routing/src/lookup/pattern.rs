@@ -26,8 +26,12 @@ pub(crate) fn compile(pattern: &str) -> Result<Regex, PatternError> {
 }
 
 fn build(expression: &str) -> Result<Regex, PatternError> {
+    build_as(expression, rules::on(Rule::RegexCaseInsensitive))
+}
+
+fn build_as(expression: &str, is_case_insensitive: bool) -> Result<Regex, PatternError> {
     RegexBuilder::new(expression)
-        .case_insensitive(rules::on(Rule::RegexCaseInsensitive))
+        .case_insensitive(is_case_insensitive)
         .unicode(false)
         .size_limit(limit::REGEX_BYTES_MAX)
         .dfa_size_limit(limit::REGEX_CACHE_BYTES_MAX)
@@ -42,4 +46,16 @@ fn build(expression: &str) -> Result<Regex, PatternError> {
 fn last_line(text: &str) -> String {
     let line = text.lines().last().unwrap_or_default();
     line.strip_prefix("error: ").unwrap_or(line).to_owned()
+}
+
+/// A pattern that is searched for in a header's value (rule C-2). Case matters.
+///
+/// # Errors
+/// If it is no expression or compiles too large.
+pub fn value_pattern(pattern: &str) -> Result<Regex, PatternError> {
+    build_as(pattern, false)
+}
+
+pub(crate) fn check_value_pattern(pattern: &str) -> Result<(), PatternError> {
+    value_pattern(pattern).map(drop)
 }

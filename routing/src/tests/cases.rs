@@ -1,4 +1,4 @@
-//! Runs the case files under `routing/cases`: each file is one test, and a failure names every failing case.
+//! Runs the case files under `routing/cases`: each case is one test, named after it.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -8,39 +8,65 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use crate::canary::{finds, takes};
 use crate::check::check;
 use crate::class;
 use crate::compute::build;
+use crate::declare::declare;
 use crate::endpoints::{Family, Locality, reachable, resolve};
 use crate::finding::Finding;
 use crate::id::{ObjectName, PoolName, PortRef};
+use crate::inputs::Inputs;
 use crate::lookup::{Found, shares, unserved_status};
 use crate::object::{AddressType, EndpointSlice, Ingress, IngressClass, Meta, Object, SliceEndpoint, SlicePort};
-use crate::policy::CONTROLLER_NAME;
-use crate::table::{Table, Target};
+use crate::policy::{CONTROLLER_NAME, Policy};
+use crate::settings::{Redirect, RedirectTo};
+use crate::table::{Backend, BackendProtocol, Route, Table, Target};
 
 use super::world::{self, POOL, words};
 use super::{guard, membership};
 
-macro_rules! files {
-    ($check:ident: $($name:ident)*) => {
-        $(#[test]
-        fn $name() {
-            let failures = $check(concat!(stringify!($name), ".yaml"));
-            assert!(failures.is_empty(), "\n{}", failures.join("\n"));
-        })*
-    };
+// One test for each case, made by build.rs.
+include!(concat!(env!("OUT_DIR"), "/cases.rs"));
+
+/// One case of one file.
+fn run(file: &str, case: &str) {
+    let own = format!("{case} (");
+    let failures: Vec<_> = failures_of(file).into_iter().filter(|failure| failure.starts_with(&own)).collect();
+    assert!(failures.is_empty(), "\n{}", failures.join("\n"));
 }
 
-files!(check_routing: backends clusters conflicts defaults hosts invalid normalise paths patterns);
-files!(check_endpoints: endpoints);
-files!(check_classes: classes);
+fn failures_of(file: &str) -> Vec<String> {
+    let check = match file {
+        "certificates" => check_certificates,
+        "canary" => check_canaries,
+        "endpoints" => check_endpoints,
+        "classes" => check_classes,
+        _ => check_routing,
+    };
+    check(&format!("{file}.yaml"))
+}
+
+const FILES: [&str; 14] = [
+    "annotated",
+    "backends",
+    "canary",
+    "certificates",
+    "classes",
+    "clusters",
+    "conflicts",
+    "defaults",
+    "endpoints",
+    "hosts",
+    "invalid",
+    "normalise",
+    "paths",
+    "patterns",
+];
 
 #[test]
 fn every_case_file_is_run() {
-    let named = ["backends", "classes", "clusters", "conflicts", "defaults", "endpoints", "guard", "hosts", "invalid"];
-    let others = ["membership", "normalise", "paths", "patterns"];
-    let named = named.into_iter().chain(others).map(|name| format!("{name}.yaml"));
+    let named = FILES.into_iter().chain(["guard", "membership"]).map(|name| format!("{name}.yaml"));
     let found = std::fs::read_dir(folder()).expect("case files").map(|it| it.expect("an entry").file_name());
     let found: BTreeSet<_> = found.map(|name| name.into_string().expect("UTF-8")).collect();
     assert_eq!(found, named.collect());
@@ -66,11 +92,7 @@ fn every_case_has_a_name_of_its_own_and_a_rule() {
 
 /// All failures of all files, as the switches test wants them.
 pub(super) fn all_failures() -> Vec<String> {
-    let routing =
-        ["backends", "clusters", "conflicts", "defaults", "hosts", "invalid", "normalise", "paths", "patterns"];
-    let mut failures: Vec<_> = routing.iter().flat_map(|name| check_routing(&format!("{name}.yaml"))).collect();
-    failures.extend(check_endpoints("endpoints.yaml"));
-    failures.extend(check_classes("classes.yaml"));
+    let mut failures: Vec<_> = FILES.iter().flat_map(|file| failures_of(file)).collect();
     failures.extend(guard::failures());
     failures.extend(membership::failures());
     failures
@@ -83,10 +105,22 @@ struct RoutingCase {
     rule: String,
     #[serde(default)]
     says: String,
+    /// Grants and clusters.
+    #[serde(default)]
+    policy: Policy,
     given: String,
     #[serde(default)]
     expect: String,
     findings: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CanaryCase {
+    case: String,
+    rule: String,
+    canary: String,
+    requests: String,
 }
 
 #[derive(Deserialize)]
@@ -127,7 +161,7 @@ fn check_routing(file: &str) -> Vec<String> {
 
 fn check_routing_case(case: &RoutingCase) -> Vec<String> {
     let name = format!("{} ({}: {})", case.case, case.rule, case.says);
-    let inputs = world::inputs(world::policy(), &world::parse(&case.given));
+    let inputs = case.inputs();
     let outcome = build(&inputs);
     let mut failures: Vec<String> =
         check(&inputs, &outcome.table).iter().map(|violation| format!("{name}: {violation}")).collect();
@@ -139,14 +173,70 @@ fn check_routing_case(case: &RoutingCase) -> Vec<String> {
             failures.push(format!("{name} request {}: {host:?} {target:?} wants {want}, got {got}", index + 1));
         }
     }
-    if let Some(findings) = &case.findings {
-        let want: BTreeSet<_> = findings.lines().map(|line| words(line).join(" ")).collect();
-        let got: BTreeSet<_> = outcome.findings.iter().map(describe).collect();
-        if want != got {
-            failures.push(format!("{name}: wants findings {want:#?}, got {got:#?}"));
+    failures.extend(case.wrong_findings(&name, &outcome.findings));
+    failures
+}
+
+fn check_certificates(file: &str) -> Vec<String> {
+    read(file).iter().flat_map(check_certificate_case).collect()
+}
+
+fn check_certificate_case(case: &RoutingCase) -> Vec<String> {
+    let name = format!("{} ({})", case.case, case.rule);
+    let outcome = build(&case.inputs());
+    let mut failures: Vec<String> = case.wrong_findings(&name, &outcome.findings).into_iter().collect();
+    for line in case.expect.lines() {
+        let words = words(line);
+        let shown = outcome.table.certificate(&PoolName::from(POOL), &words[0]);
+        let got = shown.map_or("DEFAULT".to_owned(), |id| match id.cluster.as_str() {
+            "one" => id.secret.name.to_string(),
+            cluster => format!("{cluster}:{}", id.secret.name),
+        });
+        if got != words[1] {
+            failures.push(format!("{name}: {:?} wants {}, got {got}", words[0], words[1]));
         }
     }
     failures
+}
+
+fn check_canaries(file: &str) -> Vec<String> {
+    read(file).iter().flat_map(check_canary_case).collect()
+}
+
+fn check_canary_case(case: &CanaryCase) -> Vec<String> {
+    let mut ingress = Ingress::default();
+    for (key, value) in words(&case.canary).iter().filter_map(|word| word.split_once('=')).chain([("", "true")]) {
+        let name = if key.is_empty() { "canary".to_owned() } else { format!("canary-{key}") };
+        ingress.annotations.insert(format!("nginx.ingress.kubernetes.io/{name}").into(), value.into());
+    }
+    let rule = declare(&ingress).canary.expect("a canary");
+    let mut failures = Vec::new();
+    for line in case.requests.lines() {
+        let words = words(line);
+        let value = |key: &str| words.iter().find_map(|word| word.strip_prefix(key));
+        let header = |name: &str| value("h=").filter(|_| name == "x");
+        let cookie = |name: &str| value("c=").filter(|_| name == "ck");
+        let draw = |total: u32| value("rnd=").map_or(total, |drawn| drawn.parse().expect("a number"));
+        let got = if takes(&rule, header, cookie, finds, draw) { "canary" } else { "main" };
+        if words.last().map(String::as_str) != Some(got) {
+            failures.push(format!("{} ({}): {line} got {got}", case.case, case.rule));
+        }
+    }
+    failures
+}
+
+impl RoutingCase {
+    fn inputs(&self) -> Inputs {
+        let Policy { grants, clusters, .. } = self.policy.clone();
+        world::inputs(Policy { grants, clusters, ..world::policy() }, &world::parse(&self.given))
+    }
+
+    fn wrong_findings(&self, name: &str, found: &[Finding]) -> Option<String> {
+        let findings = self.findings.as_ref()?;
+        let want: BTreeSet<_> = findings.lines().map(|line| words(line).join(" ")).collect();
+        let got: BTreeSet<_> = found.iter().map(describe).collect();
+        (want != got).then(|| format!("{name}: wants findings {want:#?}, got {got:#?}"))
+    }
 }
 
 fn describe(finding: &Finding) -> String {
@@ -160,7 +250,15 @@ fn answer(table: &Table, host: &str, target: &str) -> String {
     if found == Found::NotFound {
         return "404".to_owned();
     }
-    let usable = |id: &_| table.backends.get(id).is_some_and(|backend| !backend.endpoints.is_empty());
+    if let Found::Route(route) = found {
+        if let Some(Redirect { to: RedirectTo::Host(to), status }) = &route.client.redirect {
+            return format!("{status} {to}");
+        }
+        if route.client.access.is_irreconcilable {
+            return "403".to_owned();
+        }
+    }
+    let usable = |id: &_| table.backends.get(id).is_some_and(Backend::leads_somewhere);
     let mut text = String::new();
     for (backend, _) in shares(found.backends(), usable) {
         let Target::Backend(id) = &backend.target else { continue };
@@ -170,6 +268,17 @@ fn answer(table: &Table, host: &str, target: &str) -> String {
             cluster => write!(text, "{space}{cluster}:{}", id.service.name),
         }
         .expect("writing to a String");
+        let protocol = table.backends.get(id).map(|backend| backend.protocol).unwrap_or_default();
+        if protocol != BackendProtocol::Http1 {
+            write!(text, "({protocol:?})").expect("writing to a String");
+        }
+    }
+    if let Found::Route(Route { canary: Some(canary), .. }) = found {
+        for part in &canary.backends {
+            let Target::Backend(id) = &part.target else { continue };
+            let cluster = if id.cluster.as_str() == "one" { String::new() } else { format!("{}:", id.cluster) };
+            write!(text, " +{cluster}{}", id.service.name).expect("writing to a String");
+        }
     }
     if text.is_empty() { unserved_status(found.backends()).to_string() } else { text }
 }
@@ -190,8 +299,9 @@ fn check_endpoint_case(case: &EndpointCase) -> Option<String> {
     for slices in [slices.clone(), slices.into_iter().rev().collect()] {
         let got = match resolve(Some(&service), &port, &slices) {
             Err(_) => "error".to_owned(),
-            Ok(endpoints) => {
-                let reached: Vec<_> = reachable(&endpoints, &at).map(|endpoint| endpoint.address.to_string()).collect();
+            Ok(resolved) => {
+                let reached: Vec<_> =
+                    reachable(&resolved.endpoints, &at).map(|endpoint| endpoint.address.to_string()).collect();
                 if reached.is_empty() { "none".to_owned() } else { reached.join(" ") }
             }
         };

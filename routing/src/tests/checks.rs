@@ -96,8 +96,7 @@ fn hosts_without_a_place_are_found() {
     assert_eq!(missing, ["pool public host h.ex.com: it is declared but not in the table"]);
     let undeclared = violations(|table| {
         let name = HostKey::Wildcard("ex.com".into());
-        let host =
-            Host { pool: PoolName::from("nowhere"), name: name.clone(), routes: Vec::new(), default: Vec::new() };
+        let host = Host::new(PoolName::from("nowhere"), name.clone());
         table.hosts.insert((host.pool.clone(), name), host);
     });
     assert_eq!(

@@ -119,15 +119,14 @@ fn host(name: &str, paths: &Paths) -> Host {
         let ingress = ObjectName::new(namespace.as_str(), "web");
         let id = BackendId { cluster: cluster.as_str().into(), service: ingress.clone(), port: PortRef::Number(80) };
         let target = if *serves { Target::Backend(id.clone()) } else { Target::Nothing };
-        RouteBackend { cluster: id.cluster, weight: 100, target, ingress }
+        RouteBackend::new(id.cluster, 100, target, ingress)
     };
-    let route = |(path, owners): (&String, &BTreeSet<_>)| Route {
-        path: PathMatch::Prefix(path.as_str().into()),
-        backends: owners.iter().map(part).collect(),
+    let route = |(path, owners): (&String, &BTreeSet<_>)| {
+        Route::new(PathMatch::Prefix(path.as_str().into()), owners.iter().map(part).collect())
     };
     let routes = paths.iter().filter(|(path, _)| *path != "default").map(route).collect();
     let default = paths.get("default").map(|owners| owners.iter().map(part).collect()).unwrap_or_default();
-    Host { pool: PoolName::from(POOL), name: HostKey::Exact(name.into()), routes, default }
+    Host { routes, default, ..Host::new(PoolName::from(POOL), HostKey::Exact(name.into())) }
 }
 
 fn hosts(spec: &Spec) -> Vec<Host> {
@@ -215,12 +214,7 @@ fn units_forget_weights_and_services_but_not_who_serves() {
 
 #[test]
 fn a_host_that_nobody_has_a_part_in_counts_for_the_pool() {
-    let bare = |index: usize| Host {
-        pool: PoolName::from(POOL),
-        name: HostKey::Exact(format!("h{index}").into()),
-        routes: Vec::new(),
-        default: Vec::new(),
-    };
+    let bare = |index: usize| Host::new(PoolName::from(POOL), HostKey::Exact(format!("h{index}").into()));
     let all: Vec<Host> = (0..21).map(bare).collect();
     let pool = PoolName::from(POOL);
     let trips = guard(&Summary::of(&pool, &all), &Summary::new(pool.clone()), &Context::default());

@@ -216,8 +216,8 @@ fn spans_have_bounds_and_say_so() {
         serde_saphyr::from_str::<Policy>(&text).map(|policy| policy.defaults.stale).map_err(|error| error.to_string())
     };
     for (good, shown) in [("10s", "10s"), ("7d", "7d"), ("90m", "90m"), ("120m", "2h"), ("0010s", "10s")] {
-        assert_eq!(stale(good).map(|it| format!("{it:?}")), Ok(format!("HoldFor(HoldFor({}))", seconds(shown))));
-        assert_eq!(good.parse::<crate::policy::HoldFor>().expect("a span").to_string(), shown);
+        assert_eq!(stale(good).map(|it| format!("{it:?}")), Ok(format!("HoldFor(Span({}))", seconds(shown))));
+        assert_eq!(good.parse::<crate::policy::Span>().expect("a span").to_string(), shown);
     }
     for bad in ["9s", "0m", "169h", "8d", "99999999999d"] {
         let error = stale(bad).expect_err(bad);

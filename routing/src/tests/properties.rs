@@ -10,11 +10,12 @@ use crate::check::check;
 use crate::compute::{build, compute_backend, compute_host, compute_ingress};
 use crate::declare::{Entry, declare};
 use crate::diff::{Change, diff};
+use crate::grant::Grant;
 use crate::id::{ClusterId, HostKey, Kind, ObjectKey, ObjectName, PoolName, PortRef};
 use crate::inputs::{Dirty, Inputs};
 use crate::lookup::{HostMatcher, request_host, request_path};
 use crate::membership::{Lifecycle, Liveness, Membership};
-use crate::object::{Ingress, IngressBackend, IngressPath, IngressRule, Meta, Object, PathType};
+use crate::object::{Ingress, IngressBackend, IngressPath, IngressRule, IngressTls, Meta, Object, PathType};
 use crate::policy::{CONTROLLER_NAME, ClusterPolicy, Policy};
 use crate::table::{Host, PathMatch, Route, RouteBackend, Table, Target};
 
@@ -123,6 +124,60 @@ fn ingress() -> impl Strategy<Value = Object> {
     )
 }
 
+/// An Ingress with everything that annotations, classes and certificates may do to its hosts.
+fn rich_ingress() -> impl Strategy<Value = Object> {
+    let annotations = prop::sample::subsequence(
+        vec![
+            ("server-alias", "alias.ex.com,b.ex.com"),
+            ("from-to-www-redirect", "true"),
+            ("canary", "true"),
+            ("canary-weight", "20"),
+            ("rewrite-target", "/$1"),
+            ("app-root", "/app"),
+            ("limit-rps", "5"),
+            ("auth-type", "basic"),
+            ("auth-secret", "users"),
+            ("allowlist-source-range", "10.0.0.0/8"),
+            ("whitelist-source-range", "192.0.2.0/24"),
+            ("auth-url", "http://auth.ex.com"),
+            ("strategy", "failover"),
+            ("weight", "30"),
+        ],
+        0..=4,
+    );
+    let hosts = prop::collection::vec(select(vec!["a.ex.com", "b.ex.com", "*.ex.com"]), 0..3);
+    let tls = prop::collection::vec((hosts, select(vec!["", "c1", "c2"])), 0..3);
+    let class = select(vec![CLASS, world::NGINX]);
+    (ingress(), annotations, tls, class).prop_map(|(object, annotations, tls, class)| {
+        let Object::Ingress(ingress) = object else { unreachable!("it makes Ingresses") };
+        let mut ingress = Ingress::clone(&ingress);
+        let own =
+            annotations.into_iter().map(|(name, value)| (Arc::from(format!("roadstead.dev/{name}")), Arc::from(value)));
+        ingress.annotations.extend(own);
+        let entry = |(hosts, secret): (Vec<&str>, &str)| IngressTls {
+            hosts: hosts.into_iter().map(Into::into).collect(),
+            secret_name: secret.into(),
+        };
+        ingress.tls = tls.into_iter().map(entry).collect();
+        ingress.class_name = ingress.class_name.map(|_| class.into());
+        Object::Ingress(Arc::new(ingress))
+    })
+}
+
+fn secret() -> impl Strategy<Value = Object> {
+    let names = select(vec!["a.ex.com", "*.ex.com", "a.ex.com,b.ex.com", "bad", "values"]);
+    let times = select(vec!["until=50", "until=150", "from=150", "until=1000"]);
+    (select(vec!["n1", "n2"]), select(vec!["c1", "c2"]), names, times).prop_map(|(namespace, name, names, times)| {
+        let words = ["one", &format!("{namespace}/{name}"), "secret", names, times].map(str::to_owned);
+        world::secret(&words)
+    })
+}
+
+fn rich_object() -> impl Strategy<Value = Object> {
+    let nginx = world::class(world::NGINX, "k8s.io/ingress-nginx", None);
+    prop_oneof![6 => rich_ingress(), 3 => secret(), 3 => object(), 2 => Just(nginx)]
+}
+
 fn object() -> impl Strategy<Value = Object> {
     let names = || (select(vec!["n1", "n2"]), select(vec!["s1", "s2", "s3"]));
     let class = (select(vec![CLASS, "listed", "other"]), select(vec![None, Some("internal"), Some("nowhere")]))
@@ -154,6 +209,7 @@ enum Step {
     RemoveCluster(ClusterId),
     SetPolicy(Policy),
     SetMembership(ClusterId, Membership),
+    SetNow(i64),
 }
 
 fn membership() -> impl Strategy<Value = Membership> {
@@ -189,12 +245,25 @@ fn policies() -> impl Strategy<Value = Policy> {
     select(vec![world::policy(), weighted(), smaller(), unlisted()])
 }
 
+fn rich_policies() -> impl Strategy<Value = Policy> {
+    let granted = || {
+        let grant = Grant {
+            hosts: vec!["*.ex.com".parse().expect("a pattern")],
+            clusters: vec![ClusterId::from("a")],
+            namespaces: vec!["n1".to_owned()],
+        };
+        Policy { grants: vec![grant], ..world::policy() }
+    };
+    prop_oneof![3 => policies(), 1 => Just(granted())]
+}
+
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        12 => (cluster(), object()).prop_map(|(cluster, object)| Step::Put(cluster, object)),
-        4 => (cluster(), object()).prop_map(|(cluster, object)| Step::Delete(cluster, object)),
+        12 => (cluster(), rich_object()).prop_map(|(cluster, object)| Step::Put(cluster, object)),
+        4 => (cluster(), rich_object()).prop_map(|(cluster, object)| Step::Delete(cluster, object)),
+        1 => (0..300_i64).prop_map(Step::SetNow),
         1 => cluster().prop_map(Step::RemoveCluster),
-        1 => policies().prop_map(Step::SetPolicy),
+        1 => rich_policies().prop_map(Step::SetPolicy),
         3 => (cluster(), membership()).prop_map(|(cluster, it)| Step::SetMembership(cluster, it)),
     ]
 }
@@ -206,6 +275,7 @@ fn take(inputs: &mut Inputs, step: &Step) -> Dirty {
         Step::RemoveCluster(cluster) => inputs.remove_cluster(cluster),
         Step::SetPolicy(policy) => inputs.set_policy(policy.clone()),
         Step::SetMembership(cluster, membership) => inputs.set_membership(cluster, *membership),
+        Step::SetNow(now) => inputs.set_now(*now),
     }
 }
 
@@ -214,6 +284,7 @@ fn afresh(inputs: &Inputs) -> Inputs {
     let objects: Objects =
         inputs.clusters().flat_map(|id| inputs.objects(id).map(|object| (id.clone(), object))).collect();
     let mut fresh = world::inputs(inputs.policy().clone(), &objects);
+    fresh.set_now(inputs.now());
     stand(&mut fresh, &CLUSTERS.map(|id| (ClusterId::from(id), inputs.membership(&ClusterId::from(id)))));
     fresh
 }
@@ -359,8 +430,16 @@ proptest! {
     }
 
     #[test]
-    fn nothing_violates_an_invariant(objects in objects(), policy in policies(), memberships in memberships()) {
+    fn nothing_violates_an_invariant(
+        objects in objects(),
+        rich in prop::collection::vec((cluster(), rich_object()), 0..12),
+        policy in rich_policies(),
+        memberships in memberships(),
+    ) {
         let mut inputs = world::inputs(policy, &objects);
+        for (cluster, object) in rich {
+            inputs.apply(&cluster, &object.key(), Some(object));
+        }
         stand(&mut inputs, &memberships);
         let violations = check(&inputs, &build(&inputs).table);
         prop_assert!(violations.is_empty(), "{:?}", violations);
@@ -487,9 +566,9 @@ proptest! {
         let declared = declare(&Ingress { annotations, rules, ..Ingress::default() });
         // Whatever is accepted can be compiled and asked for any path.
         for name in &declared.hosts {
-            let route = |entry: &Entry| Route { path: entry.path.clone(), backends: Vec::new() };
+            let route = |entry: &Entry| Route::new(entry.path.clone(), Vec::new());
             let routes: Vec<_> = declared.entries(name).iter().map(route).collect();
-            let host = Host { pool: PoolName::from(POOL), name: name.clone(), routes, default: Vec::new() };
+            let host = Host { routes, ..Host::new(PoolName::from(POOL), name.clone()) };
             let matcher = HostMatcher::new(&host);
             prop_assert!(matcher.is_ok());
             let found = matcher.ok().and_then(|matcher| matcher.find(&request_path(&path)));

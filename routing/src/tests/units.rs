@@ -92,6 +92,23 @@ fn a_slice_that_changes_its_service_makes_both_dirty() {
     assert_eq!((endpoints("web"), endpoints("other")), (Some(0), Some(2)));
 }
 
+/// Of a Hold or a pin: the last endpoints stay until it is known where the Service leads.
+#[test]
+fn what_is_only_kept_has_no_endpoints_of_a_service_without_slices() {
+    let mut inputs = world::inputs(world::policy(), &world::parse(WORLD));
+    inputs.set_kept(BTreeSet::from([backend("a", "web")]));
+    let ingress = ObjectKey { kind: Kind::Ingress, name: web() };
+    inputs.apply(&cluster(), &ingress, None);
+    let endpoints =
+        |inputs: &Inputs| compute_backend(inputs, &backend("a", "web")).backend.map(|it| it.endpoints.len());
+    assert!(endpoints(&inputs).is_some_and(|count| count > 0));
+    let slice = world::slice("shop", "web", &[]);
+    put(&mut inputs, slice.clone());
+    assert_eq!(endpoints(&inputs), Some(0), "scaled to zero");
+    inputs.apply(&cluster(), &slice.key(), None);
+    assert_eq!(endpoints(&inputs), None, "without a slice");
+}
+
 #[test]
 fn a_class_that_goes_takes_its_ingresses_along_and_brings_them_back() {
     let mut inputs = world::inputs(world::policy(), &world::parse(WORLD));
@@ -191,11 +208,8 @@ fn a_changed_policy_makes_everything_dirty_and_the_same_one_nothing() {
 #[test]
 fn a_weight_of_zero_serves_only_if_nobody_else_can() {
     let route = |weights: [u32; 2]| -> Vec<RouteBackend> {
-        let part = |(cluster, weight): (&str, u32)| RouteBackend {
-            cluster: ClusterId::from(cluster),
-            weight,
-            target: Target::Backend(backend(cluster, "web")),
-            ingress: web(),
+        let part = |(cluster, weight): (&str, u32)| {
+            RouteBackend::new(ClusterId::from(cluster), weight, Target::Backend(backend(cluster, "web")), web())
         };
         ["a", "b"].into_iter().zip(weights).map(part).collect()
     };
@@ -253,8 +267,8 @@ fn a_path_is_limited() {
 fn an_annotation_is_limited() {
     let mut ingress = ingress_with(vec![path("/ok")]);
     let key: Arc<str> = "nginx.ingress.kubernetes.io/rewrite-target".into();
-    ingress.annotations.insert(key.clone(), "x".repeat(limit::ANNOTATION_BYTES_MAX).into());
-    assert_eq!(findings(&ingress), [(Code::UnsupportedAnnotation, Severity::Warning)]);
+    ingress.annotations.insert(key.clone(), "/x".into());
+    assert_eq!(findings(&ingress), []);
     ingress.annotations.insert(key.clone(), "x".repeat(limit::ANNOTATION_BYTES_MAX + 1).into());
     assert_eq!(findings(&ingress), [(Code::InvalidAnnotation, Severity::Warning)]);
     ingress.annotations.insert(key, "/\u{0}".into());
@@ -264,7 +278,7 @@ fn an_annotation_is_limited() {
 #[test]
 fn tuning_annotations_are_only_worth_a_note() {
     let mut ingress = ingress_with(vec![path("/ok")]);
-    ingress.annotations.insert("nginx.ingress.kubernetes.io/proxy-read-timeout".into(), "5".into());
+    ingress.annotations.insert("nginx.ingress.kubernetes.io/proxy-buffering".into(), "on".into());
     assert_eq!(findings(&ingress), [(Code::UnsupportedAnnotation, Severity::Info)]);
 }
 
@@ -297,7 +311,7 @@ fn zones_of_an_endpoint_are_limited_and_sorted() {
     };
     let mut slice = (*slice).clone();
     slice.endpoints[0].for_zones = (0..20).rev().map(|zone| format!("z{zone:02}").into()).collect();
-    let endpoints = resolve(Some(&service), &PortRef::Number(80), [&slice]).expect("resolved");
+    let endpoints = resolve(Some(&service), &PortRef::Number(80), [&slice]).expect("resolved").endpoints;
     assert_eq!(endpoints[0].for_zones.len(), limit::ZONES_PER_ENDPOINT_MAX);
     assert!(endpoints[0].for_zones.is_sorted());
 }

@@ -6,22 +6,31 @@ use std::sync::Arc;
 use crate::id::{ClusterId, ObjectName, PoolName, PortRef};
 use crate::inputs::Inputs;
 use crate::object::{
-    ClassParameters, EndpointSlice, Ingress, IngressBackend, IngressClass, IngressPath, IngressRule, Meta, Object,
-    PathType, Service, ServicePort, ServiceType, SliceEndpoint, SlicePort,
+    Certificate, ClassParameters, EndpointSlice, Hidden, Ingress, IngressBackend, IngressClass, IngressPath,
+    IngressRule, IngressTls, Meta, Object, PathType, Secret, SecretContent, Service, ServicePort, ServiceType,
+    SliceEndpoint, SlicePort,
 };
-use crate::policy::{CONTROLLER_NAME, ClassPolicy, Policy, PoolKind, PoolPolicy, StatusPolicy};
+use crate::policy::{CONTROLLER_NAME, ClassMode, ClassPolicy, Policy, PoolKind, PoolPolicy, StatusPolicy};
 
 pub(super) const POOL: &str = "public";
 pub(super) const CLASS: &str = "roadstead";
+/// What time it is in cases.
+pub(super) const NOW: i64 = 100;
+/// A foreign class that the policy lists.
+pub(super) const NGINX: &str = "nginx";
 
 pub(super) fn policy() -> Policy {
     let pool = |default| PoolPolicy { kind: PoolKind::Edge, addresses: Vec::new(), default };
+    let class = |name: &str, pool: &str, mode| {
+        let pool = PoolName::from(pool);
+        (name.to_owned(), ClassPolicy { pool, status: StatusPolicy::Never, mode })
+    };
     Policy {
         pools: BTreeMap::from([(PoolName::from(POOL), pool(true)), (PoolName::from("internal"), pool(false))]),
-        classes: BTreeMap::from([(
-            "listed".to_owned(),
-            ClassPolicy { pool: PoolName::from("internal"), status: StatusPolicy::Never },
-        )]),
+        classes: BTreeMap::from([
+            class("listed", "internal", ClassMode::Standard),
+            class(NGINX, POOL, ClassMode::NginxCompat),
+        ]),
         ..Policy::default()
     }
 }
@@ -34,6 +43,7 @@ pub(super) fn inputs(policy: Policy, objects: &Objects) -> Inputs {
     for (cluster, object) in objects {
         inputs.apply(cluster, &object.key(), Some(object.clone()));
     }
+    inputs.set_now(NOW);
     inputs
 }
 
@@ -59,6 +69,10 @@ pub(super) fn parse(text: &str) -> Objects {
     let mut services = BTreeSet::new();
     for line in text.lines().filter(|line| !line.trim().is_empty()) {
         let words = words(line);
+        if !line.starts_with(' ') && words.get(2).is_some_and(|word| word == "secret") {
+            objects.push((ClusterId::from(words[0].as_str()), secret(&words)));
+            continue;
+        }
         if !line.starts_with(' ') {
             objects.extend(open.take().map(|(cluster, ingress)| (cluster, Object::Ingress(Arc::new(ingress)))));
             open = Some(header(&words));
@@ -71,7 +85,9 @@ pub(super) fn parse(text: &str) -> Objects {
     }
     objects.extend(open.map(|(cluster, ingress)| (cluster, Object::Ingress(Arc::new(ingress)))));
     let clusters: BTreeSet<_> = objects.iter().map(|(cluster, _)| cluster.clone()).collect();
-    objects.extend(clusters.into_iter().map(|cluster| (cluster, class(CLASS, CONTROLLER_NAME, None))));
+    for (name, controller) in [(CLASS, CONTROLLER_NAME), (NGINX, "k8s.io/ingress-nginx")] {
+        objects.extend(clusters.iter().map(|cluster| (cluster.clone(), class(name, controller, None))));
+    }
     for (cluster, namespace, backend) in services {
         objects.extend(service_objects(&namespace, &backend).into_iter().map(|it| (cluster.clone(), it)));
     }
@@ -86,6 +102,11 @@ fn header(words: &[String]) -> (ClusterId, Ingress) {
         match option.split_once('=').expect("key=value") {
             ("age", seconds) => ingress.meta.created_at = seconds.parse().expect("a number"),
             ("class", class) => ingress.class_name = Some(class.into()),
+            ("tls", entry) => {
+                let (hosts, secret) = entry.split_once(':').expect("HOST,HOST:SECRET");
+                let hosts = hosts.split(',').filter(|host| !host.is_empty()).map(Into::into).collect();
+                ingress.tls.push(IngressTls { hosts, secret_name: secret.into() });
+            }
             (annotation, value) => {
                 let key = if annotation.contains('/') {
                     annotation.to_owned()
@@ -97,6 +118,27 @@ fn header(words: &[String]) -> (ClusterId, Ingress) {
         }
     }
     (ClusterId::from(words[0].as_str()), ingress)
+}
+
+/// `CLUSTER NAMESPACE/NAME secret NAMES [from=T] [until=T]`
+pub(super) fn secret(words: &[String]) -> Object {
+    let (namespace, name) = words[1].split_once('/').expect("namespace/name");
+    let time = |key: &str, default| {
+        let found = words[4..].iter().find_map(|word| word.strip_prefix(key));
+        found.map_or(default, |time| time.parse().expect("a number"))
+    };
+    let content = match words[3].as_str() {
+        "bad" => SecretContent::Unusable("it is rubbish".into()),
+        "values" => SecretContent::Values(BTreeMap::new()),
+        names => SecretContent::Certificate(Certificate {
+            names: names.split(',').map(Into::into).collect(),
+            not_before: time("from=", 0),
+            not_after: time("until=", 1_000),
+            chain: Arc::default(),
+            key: Hidden(Arc::default()),
+        }),
+    };
+    Object::Secret(Arc::new(Secret { name: ObjectName::new(namespace, name), meta: Meta::default(), content }))
 }
 
 /// Adds one entry and returns its backend as written.
@@ -159,12 +201,22 @@ pub(super) fn class(name: &str, controller: &str, pool: Option<&str>) -> Object 
 
 /// A Service with TCP ports http = 80 and adm = 81; without addresses of its own it is of type ExternalName.
 pub(super) fn service(namespace: &str, name: &str, has_addresses: bool) -> Object {
-    let port = |name: &str, port| ServicePort { name: name.into(), port, ..ServicePort::default() };
+    let app_protocol = || name.starts_with("h2c-").then(|| "kubernetes.io/h2c".into());
+    let port = |name: &str, port| ServicePort {
+        name: name.into(),
+        port,
+        app_protocol: app_protocol(),
+        ..ServicePort::default()
+    };
     Object::Service(Arc::new(Service {
         name: ObjectName::new(namespace, name),
         meta: Meta::default(),
         service_type: if has_addresses { ServiceType::ClusterIp } else { ServiceType::ExternalName },
-        external_name: "".into(),
+        external_name: match name {
+            _ if has_addresses => "".into(),
+            "localhost" => name.into(),
+            _ => "elsewhere.example.org".into(),
+        },
         ports: vec![port("http", 80), port("adm", 81)],
     }))
 }

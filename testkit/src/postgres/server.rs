@@ -71,6 +71,11 @@ impl Postgres {
         }
     }
 
+    /// Where everything that it keeps is.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// Process id of the postmaster while it runs.
     pub fn pid(&self) -> Option<u32> {
         self.child.as_ref().map(Child::id)

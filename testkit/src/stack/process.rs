@@ -72,6 +72,12 @@ impl Process {
         tail(&self.log_path)
     }
 
+    /// Sets an environment variable of its further starts.
+    pub fn set_env(&mut self, name: &str, value: &str) {
+        self.spec.env.retain(|(known, _)| known != name);
+        self.spec.env.push((name.to_owned(), value.to_owned()));
+    }
+
     /// Whether it runs. A process that ended by itself is noticed here.
     pub fn is_running(&mut self) -> bool {
         let status = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten());

@@ -27,6 +27,7 @@ use member::Addresses;
 const CONTROLLER_READY_WITHIN: Duration = Duration::from_secs(60);
 const CONTROLLER: &str = "roadstead-controller";
 const DATABASE: &str = "roadstead";
+const DATABASE_VARIABLE: &str = "ROADSTEAD_DATABASE_URL";
 
 /// What to start.
 #[derive(Clone, Debug)]
@@ -57,18 +58,31 @@ pub struct EdgeOptions {
     pub zone: Option<String>,
     /// Where it takes requests; a free loopback port if absent.
     pub http: Option<SocketAddr>,
+    /// Where it takes HTTPS requests; nowhere if absent.
+    pub https: Option<SocketAddr>,
+    /// Numbers of the controllers that it knows, from 1, in the order in which it tries them. Empty: all, the second
+    /// edge trying the second one first, and so on.
+    pub controllers: Vec<usize>,
     /// Further arguments.
     pub args: Vec<String>,
+    /// Environment variables on top of ours.
+    pub env: Vec<(String, String)>,
 }
 
 /// One agent.
 #[derive(Clone, Debug)]
 pub struct AgentOptions {
+    /// What it is called here; agents of one cluster need a name each.
+    pub name: String,
     /// The id of its cluster.
     pub cluster: String,
     pub kubeconfig: PathBuf,
+    /// Numbers of the controllers that it knows, from 1, in the order in which it tries them. Empty: all.
+    pub controllers: Vec<usize>,
     /// Further arguments.
     pub args: Vec<String>,
+    /// Environment variables on top of ours.
+    pub env: Vec<(String, String)>,
 }
 
 /// The running system.
@@ -76,6 +90,8 @@ pub struct AgentOptions {
 pub struct Roadstead {
     binaries: PathBuf,
     directory: PathBuf,
+    /// The controllers' one.
+    database: String,
     authority: Authority,
     edges: Vec<Member>,
     agents: Vec<Member>,
@@ -102,13 +118,38 @@ impl RoadsteadOptions {
 
 impl EdgeOptions {
     pub fn new(name: &str, pool: &str) -> Self {
-        Self { name: name.to_owned(), pool: pool.to_owned(), region: None, zone: None, http: None, args: Vec::new() }
+        Self {
+            name: name.to_owned(),
+            pool: pool.to_owned(),
+            region: None,
+            zone: None,
+            http: None,
+            https: None,
+            controllers: Vec::new(),
+            args: Vec::new(),
+            env: Vec::new(),
+        }
+    }
+
+    /// The same with HTTPS on a free loopback port.
+    #[must_use]
+    pub fn with_https(self) -> Self {
+        let [https] = free_addresses();
+        Self { https: Some(https), ..self }
     }
 }
 
 impl AgentOptions {
+    /// Named after its cluster.
     pub fn new(cluster: &str, kubeconfig: impl Into<PathBuf>) -> Self {
-        Self { cluster: cluster.to_owned(), kubeconfig: kubeconfig.into(), args: Vec::new() }
+        Self {
+            name: cluster.to_owned(),
+            cluster: cluster.to_owned(),
+            kubeconfig: kubeconfig.into(),
+            controllers: Vec::new(),
+            args: Vec::new(),
+            env: Vec::new(),
+        }
     }
 }
 
@@ -135,6 +176,7 @@ impl Roadstead {
         let mut roadstead = Self {
             binaries: options.binaries,
             directory: options.directory,
+            database: DATABASE.to_owned(),
             authority,
             edges: Vec::new(),
             agents: Vec::new(),
@@ -197,10 +239,10 @@ impl Roadstead {
     }
 
     /// # Panics
-    /// If no agent of that cluster was ever started.
-    pub fn agent(&mut self, cluster: &str) -> &mut Member {
-        let name = agent_name(cluster);
-        self.agents.iter_mut().find(|agent| agent.name() == name).expect("must be the cluster of an agent")
+    /// If no agent of that name was ever started.
+    pub fn agent(&mut self, name: &str) -> &mut Member {
+        let name = agent_name(name);
+        self.agents.iter_mut().find(|agent| agent.name() == name).expect("must be the name of an agent")
     }
 
     pub fn postgres(&self) -> &Postgres {
@@ -214,7 +256,34 @@ impl Roadstead {
 
     /// The URL of the controllers' database.
     pub fn database_url(&self) -> String {
-        self.postgres.url(DATABASE)
+        self.postgres.url(&self.database)
+    }
+
+    /// Makes an empty database in the same Postgres; controllers use it from their next start on.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    pub async fn use_empty_database(&mut self, name: &str) -> anyhow::Result<()> {
+        self.postgres.create_database(name).await.context("create the database")?;
+        self.use_database(name);
+        Ok(())
+    }
+
+    /// Copies the controllers' database. No controller may be running.
+    ///
+    /// # Errors
+    /// If it cannot be copied.
+    pub async fn back_up_database(&self, name: &str) -> anyhow::Result<()> {
+        self.postgres.create_from_template(&self.database, name).await.context("copy the database")
+    }
+
+    /// Controllers use this database, which must exist, from their next start on.
+    pub fn use_database(&mut self, name: &str) {
+        name.clone_into(&mut self.database);
+        let url = self.database_url();
+        for controller in &mut self.controllers {
+            controller.set_env(DATABASE_VARIABLE, &url);
+        }
     }
 
     /// Replaces the policy file in one step. Controllers notice it when they look next.
@@ -234,12 +303,21 @@ impl Roadstead {
         self.authority.issue(identity, &[]).await
     }
 
-    /// What the first controller answers to `GET /status`.
+    /// What the first controller that was not ended answers to `GET /status`.
     ///
     /// # Errors
     /// If it does not answer with JSON.
     pub async fn status(&self) -> anyhow::Result<serde_json::Value> {
-        let body = self.controllers[0].get("/status").await?;
+        let first = self.controllers.iter().position(|controller| controller.pid().is_some());
+        self.status_at(first.context("a controller runs")? + 1).await
+    }
+
+    /// What the controller of this number, from 1, answers to `GET /status`.
+    ///
+    /// # Errors
+    /// If it does not answer with JSON.
+    pub async fn status_at(&self, number: usize) -> anyhow::Result<serde_json::Value> {
+        let body = self.numbered(number)?.get("/status").await?;
         serde_json::from_str(&body).context("read /status as JSON")
     }
 
@@ -248,18 +326,28 @@ impl Roadstead {
     /// # Errors
     /// If it cannot be run. What it said, and whether it succeeded, is in the answer.
     pub async fn cli(&self, args: &[&str]) -> anyhow::Result<std::process::Output> {
-        let api = self.controllers[0].api().context("a controller has an admin API")?;
+        self.cli_at(1, args).await
+    }
+
+    /// As [`Self::cli`], against the controller of this number, from 1.
+    ///
+    /// # Errors
+    /// As [`Self::cli`].
+    pub async fn cli_at(&self, number: usize, args: &[&str]) -> anyhow::Result<std::process::Output> {
+        let api = self.numbered(number)?.api().context("a controller has an admin API")?;
         let mut command = tokio::process::Command::new(self.binaries.join("roadstead"));
-        command.args(flag("--api", &format!("http://{api}"))).args(flag("--token-file", &self.token_path(1).display()));
+        command
+            .args(flag("--api", &format!("http://{api}")))
+            .args(flag("--token-file", &self.token_path(number).display()));
         command.args(args).kill_on_drop(true).output().await.context("run roadstead; build it with --workspace --bins")
     }
 
-    /// Starts one more edge.
+    /// Starts one more edge. The second one tries the second controller first, and so on.
     ///
     /// # Errors
     /// If its certificate or process cannot be made.
     pub async fn add_edge(&mut self, options: EdgeOptions) -> anyhow::Result<&mut Member> {
-        let EdgeOptions { name, pool, region, zone, http, args } = options;
+        let EdgeOptions { name, pool, region, zone, http, https, controllers, args, env } = options;
         let files = self.authority.issue(&format!("pool/{pool}/edge/{name}"), &[]).await?;
         let [observe] = free_addresses();
         let [free_http] = free_addresses();
@@ -267,15 +355,16 @@ impl Roadstead {
         let state = self.directory.join("state").join(&name);
         std::fs::create_dir_all(&state).with_context(|| format!("create {}", state.display()))?;
         let mut arguments = files.flags();
-        arguments.extend(self.controller_flags());
+        arguments.extend(self.controller_flags(&controllers, self.edges.len()));
         arguments.extend(flag("--http-listen", &http));
+        arguments.extend(https.into_iter().flat_map(|https| flag("--https-listen", &https)));
         arguments.extend(flag("--observe-listen", &observe));
         arguments.extend(flag("--state-dir", &state.display()));
         arguments.extend(region.into_iter().flat_map(|region| flag("--region", &region)));
         arguments.extend(zone.into_iter().flat_map(|zone| flag("--zone", &zone)));
         arguments.extend(args);
-        let addresses = Addresses { observe, http: Some(http), grpc: None, api: None };
-        let edge = self.member(&format!("edge-{name}"), "roadstead-edge", arguments, addresses).await?;
+        let addresses = Addresses { observe, http: Some(http), https, grpc: None, api: None };
+        let edge = self.member(&format!("edge-{name}"), "roadstead-edge", (arguments, env), addresses).await?;
         Ok(self.edges.push_mut(edge))
     }
 
@@ -284,16 +373,16 @@ impl Roadstead {
     /// # Errors
     /// If its certificate or process cannot be made.
     pub async fn add_agent(&mut self, options: AgentOptions) -> anyhow::Result<&mut Member> {
-        let AgentOptions { cluster, kubeconfig, args } = options;
+        let AgentOptions { name, cluster, kubeconfig, controllers, args, env } = options;
         let files = self.authority.issue(&format!("cluster/{cluster}"), &[]).await?;
         let [observe] = free_addresses();
         let mut arguments = files.flags();
-        arguments.extend(self.controller_flags());
+        arguments.extend(self.controller_flags(&controllers, 0));
         arguments.extend(flag("--kubeconfig", &kubeconfig.display()));
         arguments.extend(flag("--observe-listen", &observe));
         arguments.extend(args);
-        let addresses = Addresses { observe, http: None, grpc: None, api: None };
-        let agent = self.member(&agent_name(&cluster), "roadstead-agent", arguments, addresses).await?;
+        let addresses = Addresses { observe, http: None, https: None, grpc: None, api: None };
+        let agent = self.member(&agent_name(&name), "roadstead-agent", (arguments, env), addresses).await?;
         Ok(self.agents.push_mut(agent))
     }
 
@@ -310,16 +399,16 @@ impl Roadstead {
         let [observe, grpc, api] = free_addresses();
         let mut arguments = vec!["serve".to_owned()];
         arguments.extend(files.flags());
-        arguments.extend(flag("--database-url", &self.database_url()));
         arguments.extend(flag("--policy", &self.policy_path().display()));
         arguments.extend(flag("--grpc-listen", &grpc));
         arguments.extend(flag("--observe-listen", &observe));
         arguments.extend(flag("--api-listen", &api));
         arguments.extend(flag("--api-token-file", &self.token_path(number).display()));
         arguments.extend_from_slice(args);
-        let addresses = Addresses { observe, http: None, grpc: Some(grpc), api: Some(api) };
+        let addresses = Addresses { observe, http: None, https: None, grpc: Some(grpc), api: Some(api) };
         let name = format!("controller-{number}");
-        let controller = self.member(&name, CONTROLLER, arguments, addresses).await?;
+        let env = vec![(DATABASE_VARIABLE.to_owned(), self.database_url())];
+        let controller = self.member(&name, CONTROLLER, (arguments, env), addresses).await?;
         self.controllers.push(controller);
         Ok(())
     }
@@ -328,17 +417,27 @@ impl Roadstead {
         &self,
         name: &str,
         program: &str,
-        arguments: Vec<String>,
+        (arguments, env): (Vec<String>, Vec<(String, String)>),
         addresses: Addresses,
     ) -> anyhow::Result<Member> {
         let mut spec = Spec::new(name, self.binaries.join(program)).args(arguments);
         spec.log_folder = Some(self.directory.join("logs"));
+        spec.env = env;
         Member::spawn(spec, addresses).await
     }
 
-    fn controller_flags(&self) -> Vec<String> {
-        let addresses = self.controllers.iter().filter_map(Member::grpc);
-        addresses.flat_map(|address| flag("--controller", &format!("https://{address}"))).collect()
+    /// The controllers of these numbers; of none, all of them, the one of index `first` (counted round) before the others.
+    fn controller_flags(&self, numbers: &[usize], first: usize) -> Vec<String> {
+        let count = self.controllers.len();
+        let all: Vec<usize> = (0..count).map(|index| (first + index) % count + 1).collect();
+        let numbers = if numbers.is_empty() { &all } else { numbers };
+        let known = numbers.iter().filter_map(|number| self.controllers.get(number.checked_sub(1)?)?.grpc());
+        known.flat_map(|address| flag("--controller", &format!("https://{address}"))).collect()
+    }
+
+    fn numbered(&self, number: usize) -> anyhow::Result<&Member> {
+        let controller = number.checked_sub(1).and_then(|index| self.controllers.get(index));
+        controller.with_context(|| format!("there is no controller {number}"))
     }
 
     fn token_path(&self, number: usize) -> PathBuf {
@@ -350,8 +449,8 @@ impl Roadstead {
     }
 }
 
-fn agent_name(cluster: &str) -> String {
-    format!("agent-{cluster}")
+fn agent_name(name: &str) -> String {
+    format!("agent-{name}")
 }
 
 fn flag(name: &str, value: &impl ToString) -> [String; 2] {

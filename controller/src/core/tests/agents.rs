@@ -12,22 +12,22 @@ use roadstead_proto::wire::controller_message::Message as ToAgent;
 use roadstead_routing::id::{Kind, Position};
 
 fn all_buckets() -> AgentSays {
-    AgentSays::BucketRequest(wire::BucketRequest { buckets: (0..BUCKETS as u32).collect() })
+    AgentSays::BucketRequest(wire::BucketRequest { buckets: (0..BUCKETS as u32).collect(), number: 1 })
 }
 
 #[test]
 fn a_reconnect_is_told_what_is_known_and_costs_only_the_difference() {
     let mut it = Harness::new();
     let first = it.agent("eu");
-    assert_eq!(it.welcome(first).unwrap().epoch, 1);
     assert_eq!(it.welcome(first).unwrap().known, BucketHashes::default().to_bytes());
     let (web, shop) = (ingress("web", "a.example.com", "web"), service("web"));
     it.upsert(first, 1, &[web.clone(), shop.clone()]);
+    let epoch = it.welcome(first).unwrap().epoch;
     it.send(vec![Input::AgentClosed { stream: first }]);
 
     let second = it.agent("eu");
     let welcome = it.welcome(second).unwrap();
-    assert_eq!(welcome.epoch, 2);
+    assert_eq!(welcome.epoch, epoch + 1);
     let mut expected = BucketHashes::default();
     for upsert in &delta(1, &[web, shop], &[]).upserts {
         let object = roadstead_proto::object::from_wire(upsert.object.clone().unwrap()).unwrap();
@@ -128,6 +128,8 @@ fn a_seen_deletion_applies_at_once_an_inferred_one_after_its_list() {
     it.complete(agent, Kind::Service, 0);
     assert_eq!(it.core.publish().table().hosts.len(), 2, "another kind's list says nothing");
     it.complete(agent, Kind::Ingress, 1);
+    assert_eq!(it.core.publish().table().hosts.len(), 2, "classes decide too, and are still being listed");
+    it.complete(agent, Kind::IngressClass, 0);
     assert_eq!(it.core.publish().table().hosts.len(), 1);
 }
 
@@ -143,64 +145,49 @@ fn a_synchronisation_that_breaks_off_removes_nothing() {
     assert_eq!(it.core.publish().table().hosts.len(), 2);
 }
 
+/// The cluster was rebuilt, or its etcd restored: its hosts and their backends stay until somebody decides.
 #[test]
-fn a_prune_of_everything_is_withheld_with_its_services_until_something_remains() {
-    let mut it = Harness::new();
+fn a_prune_of_everything_is_held_with_its_backends() {
+    let mut it = Harness::guarded();
     let agent = it.agent("eu");
-    it.upsert(agent, 1, &[ingress("a", "a.example.com", "web"), ingress("b", "b.example.com", "web"), service("web")]);
-    let all = [(Kind::Ingress, "a"), (Kind::Ingress, "b"), (Kind::Service, "web")];
+    let edge = it.edge(EdgeModel::named("e1"));
+    it.upsert(agent, 1, &[ingress("a", "a.example.com", "web"), service("web"), slice("web", &[1])]);
+    let before = it.edges[&edge].table();
+    let all = [(Kind::Ingress, "a"), (Kind::Service, "web"), (Kind::EndpointSlice, "web-1")];
     it.remove(agent, 2, &all.map(|(kind, name)| (key(kind, name), Inferred)));
-    it.complete(agent, Kind::IngressClass, 0);
-    it.complete(agent, Kind::Ingress, 0);
-    it.complete(agent, Kind::Service, 0);
-    it.complete(agent, Kind::EndpointSlice, 0);
-    assert_eq!(it.core.publish().table().hosts.len(), 2);
-    assert_eq!(it.core.world().count(&"eu".into(), Kind::Service), 1);
-    assert!(it.codes().contains(&"prune-withheld".to_owned()));
-    // One Ingress is back: the next complete list removes the other, but not the last Service.
-    it.upsert(agent, 3, &[ingress("a", "a.example.com", "web")]);
-    it.complete(agent, Kind::Ingress, 1);
-    assert_eq!(it.core.publish().table().hosts.len(), 1);
-    assert_eq!(it.core.world().count(&"eu".into(), Kind::Service), 1);
-    assert!(it.codes().contains(&"prune-withheld".to_owned()));
-    // Another Service is there: now the first one may go.
-    it.upsert(agent, 4, &[service("api")]);
-    it.complete(agent, Kind::Service, 1);
-    assert!(it.core.world().digest(&"eu".into(), &key(Kind::Service, "web")).is_none());
-    assert!(!it.codes().contains(&"prune-withheld".to_owned()));
+    Kind::ALL.into_iter().for_each(|kind| it.complete(agent, kind, 0));
+    assert_eq!(it.core.world().held(&"eu".into()).unwrap().len(), 0, "the world knows that it is gone");
+    assert_eq!(it.edges[&edge].table(), before, "and edges serve it all the same");
+    let hold = it.core.guard().holds().next().cloned().unwrap();
+    assert_eq!(hold.scope, roadstead_routing::guard::Scope::Namespace("eu".into(), "shop".into()));
+    it.decide(crate::guard::decide::Decision::Approve { hold: hold.id, by: "somebody".to_owned() }).unwrap();
+    assert!(it.edges[&edge].table().hosts.is_empty());
 }
 
-/// The lists of a cluster that lost everything complete in any order: without its endpoints no host could be served.
+/// The lists of a cluster that lost everything complete in any order: hosts that are still declared need the rest.
 #[test]
-fn an_empty_list_of_slices_that_comes_before_that_of_ingresses_removes_nothing() {
+fn an_empty_list_of_services_that_comes_before_that_of_ingresses_removes_nothing() {
     let mut it = Harness::new();
     let agent = it.agent("eu");
     it.upsert(agent, 1, &[ingress("a", "a.example.com", "web"), service("web")]);
     it.remove(agent, 2, &[(key(Kind::Service, "web"), Inferred)]);
     it.complete(agent, Kind::Service, 0);
     assert_eq!(it.core.world().count(&"eu".into(), Kind::Service), 1);
-    assert!(it.codes().contains(&"prune-withheld".to_owned()));
+    it.complete(agent, Kind::IngressClass, 0);
+    it.complete(agent, Kind::Ingress, 1);
+    assert_eq!(it.core.world().count(&"eu".into(), Kind::Service), 0);
 }
 
 #[test]
-fn classes_and_ingresses_are_judged_together() {
+fn an_epoch_settles_when_every_kind_without_which_nothing_is_routed_was_listed() {
     let mut it = Harness::new();
     let agent = it.agent("eu");
-    it.upsert(agent, 1, &["a", "b"].map(|name| ingress(name, &format!("{name}.example.com"), "web")));
-    let class = roadstead_routing::object::IngressClass {
-        name: "own".into(),
-        controller: "roadstead.dev/ingress".into(),
-        ..Default::default()
-    };
-    it.upsert(agent, 2, &[roadstead_routing::object::Object::IngressClass(class.into())]);
-    let own = roadstead_routing::id::ObjectKey::new(Kind::IngressClass, "", "own");
-    it.remove(agent, 3, &[(own, Inferred)]);
-    it.complete(agent, Kind::IngressClass, 0);
-    assert_eq!(it.core.world().count(&"eu".into(), Kind::IngressClass), 1, "Ingresses are still being listed");
-    it.remove(agent, 4, &["a", "b"].map(|name| (key(Kind::Ingress, name), Inferred)));
-    it.complete(agent, Kind::Ingress, 0);
-    assert_eq!(it.core.world().count(&"eu".into(), Kind::IngressClass), 1, "withheld with the Ingresses");
-    assert_eq!(it.core.publish().table().hosts.len(), 2);
+    for kind in Kind::ROUTING {
+        assert!(!it.core.world().lineage(&"eu".into()).unwrap().settled);
+        it.complete(agent, kind, 0);
+    }
+    assert!(it.core.world().lineage(&"eu".into()).unwrap().settled);
+    assert!(it.model.row(&"eu".into()).unwrap().lineage.settled, "and the store knows it");
 }
 
 #[test]
@@ -210,7 +197,7 @@ fn a_second_agent_stands_by_and_takes_over_when_the_first_ends() {
     assert!(it.heard(second).any(|it| matches!(it, ToAgent::Standby(_))));
     assert!(it.welcome(second).is_none());
     it.send(vec![Input::AgentClosed { stream: first }]);
-    assert_eq!(it.welcome(second).unwrap().epoch, 2);
+    assert!(it.welcome(second).unwrap().epoch > it.welcome(first).unwrap().epoch);
 }
 
 #[test]
@@ -222,7 +209,7 @@ fn a_silent_holder_loses_the_cluster_after_three_heartbeats() {
         it.says(second, AgentSays::Heartbeat(wire::Heartbeat { seq: 1 }));
     }
     assert_eq!(it.closed.get(&first), Some(&Close::Silent));
-    assert_eq!(it.welcome(second).unwrap().epoch, 2);
+    assert!(it.welcome(second).unwrap().epoch > it.welcome(first).unwrap().epoch);
     it.upsert(first, 1, &[ingress("late", "late.example.com", "web")]);
     assert!(it.core.publish().table().hosts.is_empty(), "nothing is read from a closed stream");
 }
@@ -233,7 +220,7 @@ fn the_same_agent_replaces_its_own_dead_stream_at_once() {
     let first = it.agent_of("eu", "uid-1", "agent");
     let second = it.agent_of("eu", "uid-1", "agent");
     assert_eq!(it.closed.get(&first), Some(&Close::Replaced));
-    assert_eq!(it.welcome(second).unwrap().epoch, 2);
+    assert!(it.welcome(second).unwrap().epoch > it.welcome(first).unwrap().epoch);
 }
 
 #[test]
@@ -243,7 +230,7 @@ fn a_takeover_waits_for_the_store() {
     let agent = it.agent("eu");
     assert!(it.welcome(agent).is_none());
     it.store_back();
-    assert_eq!(it.welcome(agent).unwrap().epoch, 1);
+    assert!(it.welcome(agent).is_some());
 }
 
 #[test]
@@ -262,6 +249,20 @@ fn another_cluster_under_the_same_identity_is_refused() {
 }
 
 #[test]
+fn a_readopted_identity_ends_the_stream_of_the_old_cluster() {
+    let mut it = Harness::new();
+    let old = it.agent_of("eu", "uid-1", "one");
+    it.upsert(old, 1, &[ingress("a", "a.example.com", "web")]);
+    assert!(it.model.readopt(&"eu".into(), "uid-2"));
+    it.tick(2_000);
+    let refused = Close::OtherCluster { pinned: "uid-2".to_owned(), presented: "uid-1".to_owned() };
+    assert_eq!(it.closed.get(&old), Some(&refused));
+    assert_eq!(it.core.publish().table().hosts.len(), 1, "its routes stay");
+    let new = it.agent_of("eu", "uid-2", "two");
+    assert!(it.welcome(new).is_some());
+}
+
+#[test]
 fn a_claimed_identity_must_be_that_of_the_certificate() {
     let mut it = Harness::new();
     let stream = it.stream();
@@ -275,10 +276,26 @@ fn a_claimed_identity_must_be_that_of_the_certificate() {
 fn a_fenced_holder_is_closed_and_another_epoch_is_not() {
     let mut it = Harness::new();
     let agent = it.agent("eu");
-    it.send(vec![Input::Store(Event::Fenced { cluster: "eu".into(), epoch: 7 })]);
+    let epoch = it.welcome(agent).unwrap().epoch;
+    it.send(vec![Input::Store(Event::Fenced { cluster: "eu".into(), epoch: epoch + 1 })]);
     assert!(it.closed.is_empty());
-    it.send(vec![Input::Store(Event::Fenced { cluster: "eu".into(), epoch: 1 })]);
+    it.send(vec![Input::Store(Event::Fenced { cluster: "eu".into(), epoch })]);
     assert_eq!(it.closed.get(&agent), Some(&Close::Fenced));
+}
+
+#[test]
+fn pod_addresses_that_nobody_reports_any_more_are_a_finding() {
+    let mut it = Harness::new();
+    let agent = it.agent("eu");
+    let is_found = |it: &Harness| it.codes().contains(&"stale-pod-addresses".to_owned());
+    it.send(vec![Input::AgentClosed { stream: agent }]);
+    it.tick(299_000);
+    assert!(!is_found(&it));
+    it.tick(2_000);
+    assert!(is_found(&it));
+    it.agent("eu");
+    it.tick(1_000);
+    assert!(!is_found(&it));
 }
 
 #[test]
@@ -313,20 +330,27 @@ fn a_controller_that_was_deaf_for_a_while_keeps_its_streams() {
 
 #[test]
 fn the_world_ignores_what_is_older() {
-    use crate::world::{Change, World};
+    use crate::world::lineage::Lineage;
+    use crate::world::{Base, Change, Outcome, World};
     let mut world = World::default();
     let change = |epoch, seq, host| Change {
         cluster: "eu".into(),
-        position: Position { epoch, seq },
+        lineage: Lineage { position: Position { epoch, seq }, ..Lineage::default() },
+        base: Base::Whole,
         upserts: vec![(ingress("a", host, "web"), roadstead_proto::digest::Digest::of_bytes(host.as_bytes()))],
         removals: Vec::new(),
     };
-    assert!(world.apply(change(2, 1, "new.example.com")).is_some());
+    let is_applied = |outcome| matches!(outcome, Outcome::Applied(_));
+    assert!(is_applied(world.apply(change(2, 1, "new.example.com"))));
     for (epoch, seq) in [(2, 1), (1, 99), (2, 0)] {
-        assert!(world.apply(change(epoch, seq, "old.example.com")).is_none());
+        assert_eq!(world.apply(change(epoch, seq, "old.example.com")), Outcome::Old);
     }
     assert_eq!(world.position(&"eu".into()), Position { epoch: 2, seq: 1 });
-    assert!(world.apply(change(3, 1, "newer.example.com")).is_some());
+    assert!(is_applied(world.apply(change(3, 1, "newer.example.com"))));
+    let since = |epoch, seq| Change { base: Base::Since(Position { epoch, seq }), ..change(3, 9, "later.example.com") };
+    assert_eq!(world.apply(since(3, 5)), Outcome::Gap, "something between 3.1 and 3.5 is missing");
+    assert_eq!(world.apply(since(2, 1)), Outcome::Gap, "what an older epoch had is not what this one began with");
+    assert!(is_applied(world.apply(since(3, 0))));
 }
 
 #[test]

@@ -214,7 +214,7 @@ fn nothing_is_removed_while_a_retained_host_may_refer_to_it() {
 }
 
 #[test]
-fn a_new_host_finds_its_backend_although_the_edge_is_ahead() {
+fn nothing_of_a_cluster_is_sent_to_an_edge_that_is_ahead_until_the_cluster_has_said_everything() {
     let mut it = Harness::new();
     let edge = it.edge(EdgeModel::named("e1"));
     let eu = it.agent("eu");
@@ -226,12 +226,16 @@ fn a_new_host_finds_its_backend_although_the_edge_is_ahead() {
     let mut it = Harness::restarted(stored, POLICY, Limits::default());
     let edge = it.edge(model);
     let eu = it.agent("eu");
-    // Before the cluster has said everything, a new host already uses the backend that the edge gave up.
+    let us = it.agent("us");
+    it.upsert(us, 1, &[ingress("c", "c.example.com", "web")]);
     it.upsert(eu, 1, &[ingress("b", "b.example.com", "old")]);
-    let table = it.edges[&edge].table();
-    assert_eq!(table.hosts.len(), 2, "the retained host and the new one");
-    assert!(table.backends.keys().any(|id| &*id.service.name == "old"));
-    assert!(table.backends.keys().any(|id| &*id.service.name == "new"));
+    let hosts =
+        |it: &Harness| it.edges[&edge].table().hosts.keys().map(|(_, host)| host.to_string()).collect::<Vec<_>>();
+    assert_eq!(hosts(&it), ["a.example.com", "c.example.com"], "other clusters go on");
+    it.upsert(eu, 2, &[ingress("a", "a.example.com", "new")]);
+    Kind::ALL.into_iter().for_each(|kind| it.complete(eu, kind, 2));
+    assert_eq!(hosts(&it), ["a.example.com", "b.example.com", "c.example.com"]);
+    assert_eq!(it.edges[&edge].table(), it.core.publish().table());
 }
 
 #[test]
@@ -290,4 +294,25 @@ fn a_restart_records_only_what_differs_from_what_was_published() {
     let restarted = Harness::restarted(stored, POLICY, Limits::default());
     let gone: Vec<String> = restarted.revisions.iter().map(|it| it.host.to_string()).collect();
     assert_eq!(gone, ["b.example.com"]);
+}
+
+#[test]
+fn an_edge_whose_policy_the_database_does_not_have_keeps_its_table_and_is_alerted_about() {
+    let mut it = Harness::new();
+    let agent = it.agent("eu");
+    let first = it.edge(EdgeModel::named("e1"));
+    let mut model = it.edge_leaves(first);
+    model.policy_rev = 9;
+    it.edge(model);
+    it.upsert(agent, 1, &[ingress("a", "a.example.com", "web")]);
+    assert_eq!(it.edges.values().flat_map(|edge| &edge.held).count(), 0);
+    let codes = |it: &Harness| it.core.alerts().into_iter().map(|alert| alert.code).collect::<Vec<_>>();
+    assert!(codes(&it).is_empty(), "another replica may have stored it just now");
+    let edges: Vec<_> = it.edges.keys().copied().collect();
+    for _ in 0..11 {
+        it.tick(1_000);
+        let beats = edges.iter().map(|edge| edge_says(*edge, EdgeSays::Heartbeat(wire::Heartbeat { seq: 1 })));
+        it.send(beats.collect());
+    }
+    assert_eq!(codes(&it), ["restored-backup"]);
 }

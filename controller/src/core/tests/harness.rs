@@ -6,13 +6,14 @@ use std::net::IpAddr;
 
 use roadstead_proto::digest::{BUCKETS, BucketHashes, Digest, bucket_of};
 use roadstead_proto::finding::{key_to_wire, kind_to_wire};
-use roadstead_proto::resource::{ResourceKey, backend_from_wire, host_from_wire};
+use roadstead_proto::resource::{ResourceKey, backend_from_wire, host_from_wire, secret};
 use roadstead_proto::wire;
 use roadstead_proto::wire::agent_message::Message as AgentSays;
 use roadstead_proto::wire::config_message::Message as ToEdge;
 use roadstead_proto::wire::controller_message::Message as ToAgent;
 use roadstead_proto::wire::edge_message::Message as EdgeSays;
-use roadstead_routing::id::{ClusterId, HostKey, Kind, ObjectKey, ObjectName, PoolName, PortRef};
+use roadstead_proto::wire::peer_message::Message as PeerSays;
+use roadstead_routing::id::{ClusterId, Kind, ObjectKey, ObjectName, PortRef, Position};
 use roadstead_routing::object::{
     EndpointSlice, Ingress, IngressBackend, IngressPath, IngressRule, Object, PathType, Service, ServicePort,
     SliceEndpoint, SlicePort,
@@ -23,12 +24,13 @@ use crate::core::message::{Close, EdgeId, Input, Output, StreamId};
 use crate::core::turn::LISTENING_STEP_MS_MAX;
 use crate::core::{Core, Start};
 use crate::guard::decide::{Decided, Decision, Refused};
-use crate::guard::kept::{Keep, Kept, Key, Loss};
+use crate::guard::kept::{Keep, Kept, Key};
 use crate::observe::metrics::Metrics;
 use crate::policy::{AcceptedPolicy, file};
-use crate::store::queue::Request;
+use crate::store::model::Model;
+use crate::store::queue::{Pending, Request};
 use crate::store::writer::Event;
-use crate::store::{HostRevision, Loaded, StoredObject, TakeOverAnswer, WorldId};
+use crate::store::{Batch, HostRevision, Loaded, ReplicaRow, StoredObject, TakeOver};
 use crate::world::Limits;
 
 pub(super) const POLICY: &str = "
@@ -44,13 +46,15 @@ pub(super) struct Harness {
     /// Answers of the store that are held back while `store_away`.
     pub store_away: bool,
     pub held_back: Vec<Request>,
-    pub epochs: BTreeMap<ClusterId, (u64, String)>,
+    pub model: Model,
     pub stored: BTreeMap<(ClusterId, ObjectKey), StoredObject>,
     pub revisions: Vec<HostRevision>,
     pub keeps: BTreeMap<Key, Keep>,
     pub to_agents: BTreeMap<StreamId, Vec<ToAgent>>,
     pub edges: BTreeMap<StreamId, EdgeModel>,
     pub closed: BTreeMap<StreamId, Close>,
+    /// What other replicas were told.
+    pub reported: Vec<PeerSays>,
     last_stream: u64,
 }
 
@@ -60,6 +64,7 @@ pub(super) struct EdgeModel {
     pub id: String,
     pub held: BTreeMap<ResourceKey, (Digest, wire::resource_upsert::Resource)>,
     pub positions: BTreeMap<String, wire::Position>,
+    pub policy_rev: u64,
     pub world: Option<wire::World>,
     pub updates: Vec<wire::Update>,
     /// Updates are kept and not answered.
@@ -73,32 +78,36 @@ impl Harness {
     }
 
     pub fn with(policy: &str, limits: Limits) -> Self {
-        let loaded = Loaded {
-            world: WorldId { id: uuid::Uuid::from_u128(7), incarnation: 1 },
-            clusters: BTreeMap::new(),
-            objects: Vec::new(),
-            unreadable: Vec::new(),
-            published: BTreeMap::new(),
-        };
-        Self::restarted(loaded, policy, limits)
+        Self::begun(Model::with_world(uuid::Uuid::from_u128(7)), policy, |start| Core::start(Start { limits, ..start }))
+    }
+
+    /// A store that keeps no Secrets, or one that does.
+    pub fn forgetful(forgets_secrets: bool) -> Self {
+        let mut model = Model::with_world(uuid::Uuid::from_u128(7));
+        model.forgets_secrets = forgets_secrets;
+        Self::begun(model, POLICY, Core::start)
     }
 
     /// A core that starts with what a store held.
     pub fn restarted(loaded: Loaded, policy: &str, limits: Limits) -> Self {
-        Self::begun(loaded, policy, |start| Core::start(Start { limits, ..start }))
+        Self::begun(Model::holding(loaded), policy, |start| Core::start(Start { limits, ..start }))
     }
 
     /// With the guard on, as a real controller runs.
     pub fn guarded() -> Self {
-        Self::begun(Self::new().what_is_stored(), POLICY, |start| Core::start_guarded(start, Kept::default()))
+        let model = Model::with_world(uuid::Uuid::from_u128(7));
+        Self::begun(model, POLICY, |start| Core::start_guarded(start, Kept::default()))
     }
 
     /// Another process that finds what this one stored, some time later.
     pub fn restart_guarded(&self, later_ms: u64) -> Self {
-        let (loaded, now_ms) = (self.what_is_stored(), self.now_ms + later_ms);
-        let start = |start| Core::start_guarded(Start { now_ms, ..start }, self.what_is_kept());
-        let mut harness = Self::begun(loaded, POLICY, start);
-        harness.now_ms = now_ms;
+        self.restart_with(later_ms, self.model.load_kept(self.now_ms + later_ms))
+    }
+
+    pub fn restart_with(&self, later_ms: u64, kept: Kept) -> Self {
+        let (model, now_ms) = (self.model.clone(), self.now_ms + later_ms);
+        let start = |start| Core::start_guarded(Start { now_ms, ..start }, kept);
+        let mut harness = Self::begun_at(now_ms, model, POLICY, start);
         (harness.stored, harness.last_stream) = (self.stored.clone(), self.last_stream);
         harness.revisions.splice(0..0, self.revisions.iter().cloned());
         let newer = std::mem::replace(&mut harness.keeps, self.keeps.clone());
@@ -106,23 +115,29 @@ impl Harness {
         harness
     }
 
-    fn begun(loaded: Loaded, policy: &str, begin: impl FnOnce(Start) -> (Core, Vec<Output>)) -> Self {
-        let epochs = loaded.clusters.iter().map(|(id, row)| (id.clone(), (row.epoch, row.uid.clone()))).collect();
+    fn begun(model: Model, policy: &str, begin: impl FnOnce(Start) -> (Core, Vec<Output>)) -> Self {
+        Self::begun_at(1_000_000, model, policy, begin)
+    }
+
+    fn begun_at(now_ms: u64, mut model: Model, policy: &str, begin: impl FnOnce(Start) -> (Core, Vec<Output>)) -> Self {
+        let (loaded, replica) = (model.load(), ReplicaRow { id: "r1".to_owned(), ..ReplicaRow::default() });
         let policy = AcceptedPolicy { rev: 1, policy: file::parse(policy).unwrap(), source: "test".to_owned() };
         let (limits, metrics) = (Limits::default(), Metrics::default());
-        let (core, outputs) = begin(Start { now_ms: 1_000_000, policy, policy_problem: None, loaded, limits, metrics });
+        let (core, outputs) =
+            begin(Start { now_ms: 1_000_000, replica, policy, policy_problem: None, loaded, limits, metrics });
         let mut harness = Self {
             core,
-            now_ms: 1_000_000,
+            now_ms,
             store_away: false,
             held_back: Vec::new(),
-            epochs,
+            model,
             stored: BTreeMap::new(),
             revisions: Vec::new(),
             keeps: BTreeMap::new(),
             to_agents: BTreeMap::new(),
             edges: BTreeMap::new(),
             closed: BTreeMap::new(),
+            reported: Vec::new(),
             last_stream: 0,
         };
         harness.digest(outputs);
@@ -158,6 +173,13 @@ impl Harness {
                 let answer = model.hear(message.message.unwrap());
                 answer.map(|said| edge_says(stream, said)).into_iter().collect()
             }
+            Output::Report { message, .. } => {
+                self.reported.extend(message.message);
+                Vec::new()
+            }
+            Output::Peer { .. } | Output::Peers(_) => Vec::new(),
+            Output::Beat(_) if self.store_away => Vec::new(),
+            Output::Beat(beat) => vec![Input::News(Box::new(self.model.beat(&beat, self.now_ms)))],
             Output::Store(request) if self.store_away => {
                 self.held_back.push(request);
                 Vec::new()
@@ -166,22 +188,18 @@ impl Harness {
         }
     }
 
-    fn store(&mut self, request: Request) -> Option<Event> {
-        match request {
-            Request::TakeOver { ticket, cluster, uid } => {
-                let entry = self.epochs.entry(cluster.clone()).or_insert((0, uid));
-                entry.0 += 1;
-                let answer = Ok(TakeOverAnswer::Granted { epoch: entry.0, digest_key: [1; 32] });
-                Some(Event::TakenOver { ticket, cluster, answer })
+    fn store(&mut self, request: Request) -> Vec<Event> {
+        match request.clone() {
+            Request::TakeOver { ticket, request } => {
+                let request = TakeOver { fresh_key: [1; 32], ..request };
+                return vec![Event::TakenOver { ticket, answer: Ok(self.model.take_over(&request, self.now_ms)) }];
             }
-            Request::Revision(revision) => {
-                self.revisions.push(revision);
-                None
+            Request::Release { cluster, epoch } => {
+                self.model.release(&cluster, epoch, self.now_ms);
+                return Vec::new();
             }
-            Request::Keep(keep) => {
-                self.keeps.insert(keep.key(), keep);
-                None
-            }
+            Request::Revision { revision, .. } => self.revisions.push(revision),
+            Request::Keep(keep) => drop(self.keeps.insert(keep.key(), keep)),
             Request::Write(write) => {
                 for stored in write.upserts {
                     self.stored.insert((write.cluster.clone(), stored.object.key()), stored);
@@ -189,15 +207,30 @@ impl Harness {
                 for key in write.removals {
                     self.stored.remove(&(write.cluster.clone(), key));
                 }
-                Some(Event::Durable { cluster: write.cluster, position: write.position })
             }
+            Request::Settled { .. } => {}
         }
+        let mut pending = Pending::default();
+        pending.push(request);
+        pending.batches().into_iter().flat_map(|batch| self.commit(&batch)).collect()
+    }
+
+    fn commit(&mut self, batch: &Batch) -> Vec<Event> {
+        let lost = self.model.commit(batch, self.now_ms).unwrap_or_default().lost;
+        let news = batch.clusters.iter().map(|(cluster, part)| {
+            let (cluster, epoch) = (cluster.clone(), part.epoch);
+            if lost.contains(&cluster) {
+                return Event::Fenced { cluster, epoch };
+            }
+            Event::Durable { cluster, position: Position { epoch, seq: part.durable_seq } }
+        });
+        news.collect()
     }
 
     /// The database is back.
     pub fn store_back(&mut self) {
         self.store_away = false;
-        let events = std::mem::take(&mut self.held_back).into_iter().filter_map(|request| self.store(request));
+        let events = std::mem::take(&mut self.held_back).into_iter().flat_map(|request| self.store(request));
         let events: Vec<Input> = events.map(Input::Store).collect();
         self.send(events);
     }
@@ -316,54 +349,7 @@ impl Harness {
     }
 
     pub fn what_is_stored(&self) -> Loaded {
-        let row = |(epoch, uid): &(u64, String)| crate::store::ClusterRow {
-            uid: uid.clone(),
-            epoch: *epoch,
-            durable_seq: 0,
-            digest_key: [1; 32],
-        };
-        Loaded {
-            world: WorldId { id: uuid::Uuid::from_u128(7), incarnation: 1 },
-            clusters: self.epochs.iter().map(|(id, entry)| (id.clone(), row(entry))).collect(),
-            objects: self.stored.iter().map(|((cluster, _), stored)| (cluster.clone(), stored.clone())).collect(),
-            unreadable: Vec::new(),
-            published: self
-                .published()
-                .into_iter()
-                .filter_map(|(key, revision)| Some((key, revision.body.as_ref()?.digest)))
-                .collect(),
-        }
-    }
-
-    fn what_is_kept(&self) -> Kept {
-        let mut kept = Kept::default();
-        for keep in self.keeps.values().cloned() {
-            match keep {
-                Keep::Hold { hold, is_live: true } => kept.holds.push(*hold),
-                Keep::Override(it) => kept.overrides.push(it),
-                Keep::Backend(_, Some(encoded)) => kept.backends.push(encoded),
-                _ => {}
-            }
-        }
-        let bodies =
-            self.published().into_iter().filter_map(|(key, it)| Some((key, it.body.as_ref()?.encoded.clone())));
-        kept.published = bodies.collect();
-        for (index, revision) in self.revisions.iter().enumerate() {
-            let same = |it: &&HostRevision| (&it.pool, &it.host) == (&revision.pool, &revision.host);
-            let before = self.revisions[..index].iter().rev().find(same).and_then(|it| it.body.as_ref());
-            kept.losses.extend(before.map(|body| Loss {
-                at_ms: self.now_ms,
-                pool: revision.pool.clone(),
-                host: revision.host.clone(),
-                before: body.encoded.clone(),
-            }));
-        }
-        kept
-    }
-
-    /// The last version of every host.
-    fn published(&self) -> BTreeMap<(PoolName, HostKey), &HostRevision> {
-        self.revisions.iter().map(|it| ((it.pool.clone(), it.host.clone()), it)).collect()
+        self.model.clone().load()
     }
 
     /// A person decides, and the next turn follows at once.
@@ -401,6 +387,7 @@ impl EdgeModel {
                     let backend = backend_from_wire(it).unwrap();
                     table.backends.insert(backend.id.clone(), backend);
                 }
+                wire::resource_upsert::Resource::Secret(_) => {}
             }
         }
         table
@@ -411,15 +398,20 @@ impl EdgeModel {
         for (key, (digest, _)) in &self.held {
             hashes.replace(&key.to_string(), None, Some(digest));
         }
-        let clusters = self
-            .positions
-            .iter()
-            .map(|(cluster, position)| wire::ClusterPosition { cluster: cluster.clone(), position: Some(*position) });
+        let clusters = self.positions.iter().map(|(cluster, position)| wire::ClusterPosition {
+            cluster: cluster.clone(),
+            position: Some(*position),
+            ..Default::default()
+        });
         wire::EdgeHello {
             edge: self.id.clone(),
             pool: "public".to_owned(),
             world: self.world.clone(),
-            positions: Some(wire::Positions { clusters: clusters.collect(), ..wire::Positions::default() }),
+            positions: Some(wire::Positions {
+                clusters: clusters.collect(),
+                policy_rev: self.policy_rev,
+                ..wire::Positions::default()
+            }),
             held: hashes.to_bytes(),
             ..wire::EdgeHello::default()
         }
@@ -435,7 +427,7 @@ impl EdgeModel {
                 for (key, (digest, _)) in &self.held {
                     let bucket = bucket_of(&key.to_string()) as u32;
                     if wanted.contains(&bucket) {
-                        let held = wire::Held { key: key.to_string(), digest: digest.to_vec() };
+                        let held = wire::Held { key: key.to_string(), digest: digest.to_vec(), clusters: Vec::new() };
                         buckets.entry(bucket).or_default().push(held);
                     }
                 }
@@ -458,10 +450,13 @@ impl EdgeModel {
                 wire::resource_upsert::Resource::Backend(it) => {
                     ResourceKey::Backend(backend_from_wire(it.clone()).unwrap().id)
                 }
+                wire::resource_upsert::Resource::Secret(it) => {
+                    ResourceKey::Secret(secret::from_wire(it.clone()).unwrap().id)
+                }
             };
             if self.refuses.contains(&key) {
                 let reason = "not today".to_owned();
-                refusals.push(wire::Refusal { key: key.to_string(), digest: upsert.digest, reason });
+                refusals.push(wire::Refusal { key: key.to_string(), digest: upsert.digest, reason, guarded: false });
                 continue;
             }
             self.held.insert(key, (Digest::from_slice(&upsert.digest).unwrap(), resource));
@@ -503,7 +498,7 @@ pub(super) fn delta(seq: u64, objects: &[Object], removals: &[(ObjectKey, wire::
     });
     let removals =
         removals.iter().map(|(key, cause)| wire::Removal { object: Some(key_to_wire(key)), cause: (*cause).into() });
-    wire::Delta { seq, upserts: upserts.collect(), removals: removals.collect(), position: None }
+    wire::Delta { seq, upserts: upserts.collect(), removals: removals.collect(), peer: None }
 }
 
 /// `host` → Service `service`, port 80; class `roadstead` by annotation, so that no IngressClass is needed.

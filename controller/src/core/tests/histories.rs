@@ -156,7 +156,8 @@ impl Play {
         for (key, object) in &self.truth[cluster] {
             own.replace(&roadstead_proto::object::key_text(key), None, Some(&digest(object)));
         }
-        self.it.says(stream, AgentSays::BucketRequest(wire::BucketRequest { buckets: own.differing(&known) }));
+        let request = wire::BucketRequest { buckets: own.differing(&known), number: 1 };
+        self.it.says(stream, AgentSays::BucketRequest(request));
         let contents =
             self.it.heard(stream).filter_map(|it| if let ToAgent::BucketContents(it) = it { Some(it) } else { None });
         let held: BTreeMap<ObjectKey, Vec<u8>> = contents
@@ -205,10 +206,9 @@ impl Play {
             self.parked = self.it.edges.remove(&stream);
         }
         self.agents = [None; 3];
-        let stored = self.it.what_is_stored();
-        let (epochs, objects) = (self.it.epochs.clone(), self.it.stored.clone());
+        let (stored, objects) = (self.it.what_is_stored(), self.it.stored.clone());
         self.it = Harness::restarted(stored, POLICY, Limits::default());
-        (self.it.epochs, self.it.stored) = (epochs, objects);
+        self.it.stored = objects;
     }
 
     fn store_back(&mut self) {

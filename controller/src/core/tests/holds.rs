@@ -1,14 +1,17 @@
 //! The guard in the core: what would withdraw too much waits for a person, everything else flows.
 
 use roadstead_proto::wire::RemovalCause::{Deleted, Inferred};
+use roadstead_proto::wire::controller_message::Message as ToAgent;
 use roadstead_routing::guard::{Scope, WINDOW_MS};
-use roadstead_routing::id::{Kind, ObjectKey};
+use roadstead_routing::id::{ClusterId, Kind, ObjectKey};
 use roadstead_routing::object::Object;
 
 use super::harness::*;
-use crate::core::message::StreamId;
+use crate::core::message::{Input, StreamId};
 use crate::guard::decide::{Decision, Refused, Terms};
 use crate::guard::hold::Hold;
+use crate::guard::kept::Kept;
+use crate::store::{Beat, ReplicaRow};
 
 const HOSTS: usize = 30;
 const DELETED: usize = 25;
@@ -98,6 +101,31 @@ fn held_hosts_keep_backends_that_nobody_describes_any_more() {
     assert!(it.restart_guarded(1_000).core.publish().table().hosts.is_empty());
 }
 
+/// Nobody but the Hold uses the Service any more: its agent is asked to go on reporting it, and its pods are followed.
+#[test]
+fn held_hosts_follow_the_pods_of_a_service_that_no_ingress_refers_to() {
+    let (mut it, agent, edge) = site();
+    it.remove(agent, 2, &deletions(HOSTS));
+    let asked = |it: &Harness| {
+        let policy =
+            |said: &ToAgent| if let ToAgent::Policy(policy) = said { Some(policy.services.clone()) } else { None };
+        it.heard(agent).filter_map(policy).last().unwrap_or_default()
+    };
+    assert_eq!(asked(&it), ["shop/web"]);
+    it.remove(agent, 3, &[(key(Kind::Service, "web"), Deleted), (key(Kind::EndpointSlice, "web-1"), Deleted)]);
+    it.upsert(agent, 4, &[service("web"), slice("web", &[7])]);
+    let endpoints = |it: &Harness| {
+        let table = it.edges[&edge].table();
+        table.backends.values().flat_map(|it| &it.endpoints).map(|it| it.address.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(endpoints(&it), ["10.0.0.7:8080"]);
+    let id = only_hold(&it).id;
+    it.decide(Decision::Approve { hold: id, by: by() }).unwrap();
+    it.tick(1_000);
+    assert_eq!(asked(&it), [""; 0]);
+    assert!(it.core.publish().table().backends.is_empty());
+}
+
 #[test]
 fn approval_lets_the_changes_go() {
     let (mut it, agent, edge) = site();
@@ -174,8 +202,7 @@ fn a_restart_does_not_reset_the_count() {
 fn what_differs_at_a_start_passes_the_guard_too() {
     let (mut it, _, _) = site();
     // As a policy edit or a new binary would: the objects are gone from what is loaded, and no Hold was ever written.
-    it.stored.retain(|(_, key), _| key.kind != Kind::Ingress);
-    it.keeps.clear();
+    it.model.lose(|key| key.kind == Kind::Ingress);
     let restarted = it.restart_guarded(0);
     assert_eq!(restarted.hosts().len(), HOSTS);
     assert_eq!(only_hold(&restarted).hosts.len(), HOSTS);
@@ -239,6 +266,12 @@ fn a_namespace_emptied_by_inference_is_held_however_small() {
     it.complete(agent, Kind::Ingress, 1);
     assert_eq!(only_hold(&it).scope, Scope::Namespace("eu".into(), "other".into()));
     assert_eq!(it.hosts(), ["a.example.com", "b.example.com"]);
+
+    // The process ended before the Hold was stored: the next one judges as this one did.
+    let kept = Kept { holds: Vec::new(), ..it.model.load_kept(it.now_ms) };
+    let it = it.restart_with(1_000, kept);
+    assert_eq!(only_hold(&it).scope, Scope::Namespace("eu".into(), "other".into()));
+    assert_eq!(it.hosts(), ["a.example.com", "b.example.com"]);
 }
 
 #[test]
@@ -250,4 +283,27 @@ fn decisions_with_bad_terms_are_refused() {
     let no_reason = Terms { reason: " ".to_owned(), ..terms(1_000) };
     assert_eq!(it.decide(freeze(no_reason)), Err(Refused::Text("reason")));
     assert_eq!(it.decide(Decision::Lift { id: "o-1".to_owned() }), Err(Refused::NoOverride("o-1".to_owned())));
+}
+
+/// What the store says may be older than what this replica has handed to it.
+#[test]
+fn a_hold_that_is_resolved_here_does_not_come_back_from_the_store() {
+    let (mut it, agent, _) = site();
+    it.tick(1_000);
+    it.remove(agent, 2, &deletions(DELETED));
+    it.tick(1_000);
+    let replica = ReplicaRow { id: "r1".to_owned(), ..ReplicaRow::default() };
+    let late = it.model.beat(&Beat { replica, held: [ClusterId::from("eu")].into(), ..Beat::default() }, it.now_ms);
+    assert_eq!(late.keeps.as_ref().map(|keeps| keeps.holds.len()), Some(1));
+    let back: Vec<Object> = (0..DELETED).map(|n| ingress(&name(n), &host(n), "web")).collect();
+    it.upsert(agent, 3, &back);
+    it.send(vec![Input::News(Box::new(late))]);
+    assert_eq!(it.core.guard().holds().count(), 0);
+    it.tick(2_000);
+    assert_eq!(it.core.guard().holds().count(), 0);
+    // The next one is another one.
+    it.remove(agent, 4, &deletions(DELETED));
+    assert_eq!(only_hold(&it).hosts.len(), DELETED);
+    it.tick(2_000);
+    assert_eq!(only_hold(&it).hosts.len(), DELETED);
 }

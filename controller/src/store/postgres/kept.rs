@@ -4,25 +4,26 @@ use std::collections::BTreeMap;
 
 use futures::TryStreamExt;
 use roadstead_routing::guard::{WINDOW_LOSSES_MAX, WINDOW_MS};
-use roadstead_routing::id::{HostKey, PoolName};
+use roadstead_routing::id::{ClusterId, HostKey, PoolName};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use sqlx::{PgConnection, PgPool};
 
 use super::sort;
 use crate::guard::kept::{Keep, Kept, Loss};
-use crate::store::StoreError;
+use crate::store::{KeepsNews, StoreError};
 
 pub(super) async fn load(pool: &PgPool) -> Result<Kept, StoreError> {
-    let holds = sqlx::query_scalar!("SELECT document FROM holds WHERE live ORDER BY id").fetch_all(pool).await;
-    let overrides = sqlx::query_scalar!("SELECT document FROM overrides ORDER BY id").fetch_all(pool).await;
+    let mut connection = pool.acquire().await.map_err(|error| sort(&error))?;
+    let KeepsNews { holds, overrides, .. } = news(&mut connection, 0).await?;
     let backends = sqlx::query_scalar!("SELECT body FROM kept_backends ORDER BY id").fetch_all(pool).await;
     Ok(Kept {
-        holds: readable("Hold", holds.map_err(|error| sort(&error))?),
-        overrides: readable("override", overrides.map_err(|error| sort(&error))?),
+        holds,
+        overrides,
         backends: backends.map_err(|error| sort(&error))?,
         published: published(pool).await?,
         losses: losses(pool).await?,
+        inferred: inferred(pool).await?,
     })
 }
 
@@ -30,11 +31,15 @@ pub(super) async fn write(
     connection: &mut PgConnection,
     keeps: impl Iterator<Item = &Keep>,
 ) -> Result<(), sqlx::Error> {
+    let mut changed = false;
     for keep in keeps {
+        changed = true;
         let statement = match keep {
             Keep::Hold { hold, is_live } => sqlx::query!(
                 "INSERT INTO holds (id, live, document) VALUES ($1, $2, $3)
-                 ON CONFLICT (id) DO UPDATE SET live = excluded.live, document = excluded.document, changed_at = now()",
+                 ON CONFLICT (id) DO UPDATE SET live = excluded.live, document = excluded.document, changed_at = now()
+                 -- A decision is final: a replica that has not heard of it does not open the Hold again.
+                 WHERE holds.document ->> 'state' = 'open' OR excluded.document ->> 'state' <> 'open'",
                 hold.id,
                 is_live,
                 encoded(hold)?,
@@ -56,7 +61,23 @@ pub(super) async fn write(
         };
         statement.execute(&mut *connection).await?;
     }
+    if changed {
+        // Locked until the commit, so stamps become visible in their order.
+        sqlx::query!("UPDATE stamps SET keeps = keeps + 1").execute(connection).await?;
+    }
     Ok(())
+}
+
+/// All Holds that have an effect, and all overrides.
+pub(super) async fn news(connection: &mut PgConnection, stamp: u64) -> Result<KeepsNews, StoreError> {
+    let holds =
+        sqlx::query_scalar!("SELECT document FROM holds WHERE live ORDER BY id").fetch_all(&mut *connection).await;
+    let overrides = sqlx::query_scalar!("SELECT document FROM overrides ORDER BY id").fetch_all(connection).await;
+    Ok(KeepsNews {
+        stamp,
+        holds: readable("Hold", holds.map_err(|error| sort(&error))?),
+        overrides: readable("override", overrides.map_err(|error| sort(&error))?),
+    })
 }
 
 async fn published(pool: &PgPool) -> Result<BTreeMap<(PoolName, HostKey), Vec<u8>>, StoreError> {
@@ -91,6 +112,18 @@ async fn losses(pool: &PgPool) -> Result<Vec<Loss>, StoreError> {
         Ok(Loss { at_ms: at_ms as u64, pool: PoolName::new(pool), host: host(text)?, before })
     };
     rows.into_iter().map(|row| loss(row.at_ms, row.pool, &row.host, row.body)).collect()
+}
+
+async fn inferred(pool: &PgPool) -> Result<BTreeMap<ClusterId, u64>, StoreError> {
+    let rows = sqlx::query!(
+        r#"SELECT cluster, (extract(epoch FROM max(removed_at)) * 1000)::bigint AS "at_ms!" FROM tombstones
+           WHERE inferred AND removed_at > now() - make_interval(secs => $1) GROUP BY cluster"#,
+        (WINDOW_MS / 1_000) as f64,
+    )
+    .fetch_all(pool)
+    .await
+    .map_err(|error| sort(&error))?;
+    Ok(rows.into_iter().map(|row| (row.cluster.as_str().into(), row.at_ms as u64)).collect())
 }
 
 fn host(text: &str) -> Result<HostKey, StoreError> {

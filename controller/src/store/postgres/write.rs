@@ -8,17 +8,24 @@ use serde_json::Value;
 use sqlx::PgConnection;
 
 use super::kept;
+use super::secrets::Secrets;
 use crate::store::document::document;
 use crate::store::{Batch, ClusterBatch, Gap, HostRevision};
 
 /// Returns the clusters whose part was dropped because another holder took over.
-pub(super) async fn batch(connection: &mut PgConnection, batch: &Batch) -> Result<BTreeSet<ClusterId>, sqlx::Error> {
+pub(super) async fn batch(
+    connection: &mut PgConnection,
+    secrets: &Secrets,
+    batch: &Batch,
+) -> Result<BTreeSet<ClusterId>, sqlx::Error> {
     let lost = fence(connection, &batch.clusters).await?;
     let held = || batch.clusters.iter().filter(|(cluster, _)| !lost.contains(*cluster));
-    upserts(connection, held()).await?;
+    upserts(connection, secrets, held()).await?;
     removals(connection, held()).await?;
     kept::write(connection, batch.keeps.values()).await?;
-    revisions(connection, &batch.revisions).await?;
+    if has_lease(connection, batch).await? {
+        revisions(connection, &batch.revisions).await?;
+    }
     if let Some(gap) = batch.gap {
         write_gap(connection, gap).await?;
     }
@@ -34,11 +41,13 @@ async fn fence(
     // One statement each, in the order of their ids: two writers can never wait for each other in a circle.
     for (cluster, part) in clusters {
         let held = sqlx::query_scalar!(
-            "UPDATE clusters SET durable_seq = greatest(durable_seq, $3) WHERE id = $1 AND epoch = $2
-             RETURNING durable_seq",
+            "UPDATE clusters SET durable_seq = greatest(durable_seq, $3), settled = settled OR $4::bigint IS NOT NULL,
+                                 settled_incarnation = greatest(settled_incarnation, $4)
+             WHERE id = $1 AND epoch = $2 RETURNING durable_seq",
             cluster.as_str(),
             part.epoch as i64,
             part.durable_seq as i64,
+            part.settled.map(|incarnation| incarnation as i64),
         )
         .fetch_optional(&mut *connection)
         .await?;
@@ -47,6 +56,18 @@ async fn fence(
         }
     }
     Ok(lost)
+}
+
+/// Only the clerk writes history. Its row is locked against a new holder until the commit.
+async fn has_lease(connection: &mut PgConnection, batch: &Batch) -> Result<bool, sqlx::Error> {
+    if batch.revisions.is_empty() {
+        return Ok(false);
+    }
+    let held = sqlx::query_scalar!(
+        "SELECT token FROM leases WHERE name = 'clerk' AND token = $1 FOR SHARE",
+        batch.token as i64
+    );
+    Ok(held.fetch_optional(connection).await?.is_some())
 }
 
 /// The columns that identify an object and say where it was accepted.
@@ -73,18 +94,26 @@ impl Keys {
 
 async fn upserts<'a>(
     connection: &mut PgConnection,
+    secrets: &Secrets,
     clusters: impl Iterator<Item = (&'a ClusterId, &'a ClusterBatch)>,
 ) -> Result<(), sqlx::Error> {
-    let mut keys = Keys::default();
+    let (mut keys, mut unstored) = (Keys::default(), Keys::default());
     let (mut digests, mut packed, mut documents) = (Vec::new(), Vec::new(), Vec::<Option<Value>>::new());
     for (cluster, part) in clusters {
         for (key, stored) in &part.upserts {
+            let Some(bytes) = secrets.seal(cluster, key, &stored.packed) else {
+                unstored.push(cluster, key, stored.position);
+                continue;
+            };
             keys.push(cluster, key, stored.position);
             digests.push(stored.digest.to_vec());
-            packed.push(stored.packed.clone());
+            packed.push(bytes);
             documents.push(document(&stored.object));
         }
     }
+    // What an earlier process could store of them is out of date.
+    delete_objects(connection, &unstored).await?;
+    delete_tombstones(connection, &unstored).await?;
     if keys.cluster.is_empty() {
         return Ok(());
     }
@@ -107,29 +136,44 @@ async fn upserts<'a>(
     )
     .execute(&mut *connection)
     .await?;
-    sqlx::query!(
-        "DELETE FROM tombstones USING UNNEST($1::text[], $2::smallint[], $3::text[], $4::text[])
-                                      AS gone (cluster, kind, namespace, name)
-         WHERE tombstones.cluster = gone.cluster AND tombstones.kind = gone.kind
-           AND tombstones.namespace = gone.namespace AND tombstones.name = gone.name",
-        &keys.cluster,
-        &keys.kind,
-        &keys.namespace,
-        &keys.name,
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
+    delete_tombstones(connection, &keys).await
 }
 
 async fn removals<'a>(
     connection: &mut PgConnection,
     clusters: impl Iterator<Item = (&'a ClusterId, &'a ClusterBatch)>,
 ) -> Result<(), sqlx::Error> {
-    let mut keys = Keys::default();
+    let (mut keys, mut inferred) = (Keys::default(), Vec::new());
     for (cluster, part) in clusters {
-        part.removals.iter().for_each(|(key, position)| keys.push(cluster, key, *position));
+        for (key, removed) in &part.removals {
+            keys.push(cluster, key, removed.position);
+            inferred.push(removed.inferred);
+        }
     }
+    if keys.cluster.is_empty() {
+        return Ok(());
+    }
+    delete_objects(connection, &keys).await?;
+    sqlx::query!(
+        "INSERT INTO tombstones (cluster, kind, namespace, name, epoch, seq, inferred)
+         SELECT * FROM UNNEST($1::text[], $2::smallint[], $3::text[], $4::text[], $5::bigint[], $6::bigint[],
+                              $7::boolean[])
+         ON CONFLICT (cluster, kind, namespace, name) DO UPDATE
+         SET epoch = excluded.epoch, seq = excluded.seq, inferred = excluded.inferred, removed_at = now()",
+        &keys.cluster,
+        &keys.kind,
+        &keys.namespace,
+        &keys.name,
+        &keys.epoch,
+        &keys.seq,
+        &inferred,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn delete_objects(connection: &mut PgConnection, keys: &Keys) -> Result<(), sqlx::Error> {
     if keys.cluster.is_empty() {
         return Ok(());
     }
@@ -143,19 +187,24 @@ async fn removals<'a>(
         &keys.namespace,
         &keys.name,
     )
-    .execute(&mut *connection)
+    .execute(connection)
     .await?;
+    Ok(())
+}
+
+async fn delete_tombstones(connection: &mut PgConnection, keys: &Keys) -> Result<(), sqlx::Error> {
+    if keys.cluster.is_empty() {
+        return Ok(());
+    }
     sqlx::query!(
-        "INSERT INTO tombstones (cluster, kind, namespace, name, epoch, seq)
-         SELECT * FROM UNNEST($1::text[], $2::smallint[], $3::text[], $4::text[], $5::bigint[], $6::bigint[])
-         ON CONFLICT (cluster, kind, namespace, name) DO UPDATE
-         SET epoch = excluded.epoch, seq = excluded.seq, removed_at = now()",
+        "DELETE FROM tombstones USING UNNEST($1::text[], $2::smallint[], $3::text[], $4::text[])
+                                      AS gone (cluster, kind, namespace, name)
+         WHERE tombstones.cluster = gone.cluster AND tombstones.kind = gone.kind
+           AND tombstones.namespace = gone.namespace AND tombstones.name = gone.name",
         &keys.cluster,
         &keys.kind,
         &keys.namespace,
         &keys.name,
-        &keys.epoch,
-        &keys.seq,
     )
     .execute(connection)
     .await?;

@@ -166,3 +166,46 @@ fn a_journal_is_overgrown_when_it_has_doubled_and_is_large() {
     journal.append(&large).unwrap();
     assert!(journal.is_overgrown());
 }
+
+/// Pretends that the journal was last written then.
+fn set_time(directory: &Path, at: SystemTime) {
+    File::options().write(true).open(directory.join(FILE)).unwrap().set_modified(at).unwrap();
+}
+
+fn long_ago() -> SystemTime {
+    SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000)
+}
+
+#[test]
+fn starting_again_and_again_does_not_make_an_old_table_current() {
+    let dir = written(0..3);
+    set_time(dir.path(), long_ago());
+    for _ in 0..3 {
+        assert_eq!(Journal::open(dir.path()).unwrap().0.current_at(), Some(long_ago()));
+    }
+    let (mut journal, _) = Journal::open(dir.path()).unwrap();
+    journal.rewrite(&mut updates(0..3).into_iter()).unwrap();
+    assert_eq!(journal.current_at(), Some(long_ago()));
+    drop(journal);
+    assert_eq!(Journal::open(dir.path()).unwrap().0.current_at(), Some(long_ago()), "a rewrite is no news");
+    let path = dir.path().join(FILE);
+    let whole = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &whole[..whole.len() - 1]).unwrap();
+    set_time(dir.path(), long_ago());
+    for _ in 0..2 {
+        assert_eq!(Journal::open(dir.path()).unwrap().0.current_at(), Some(long_ago()), "nor is a repair");
+    }
+}
+
+#[test]
+fn a_table_is_current_when_something_is_added_or_it_is_marked() {
+    let dir = written(0..3);
+    set_time(dir.path(), long_ago());
+    let (mut journal, _) = Journal::open(dir.path()).unwrap();
+    journal.append(&update(3)).unwrap();
+    assert!(Journal::open(dir.path()).unwrap().0.current_at().unwrap() > long_ago());
+    let later = long_ago() + std::time::Duration::from_secs(60);
+    journal.mark_current(later).unwrap();
+    let (reopened, replayed) = Journal::open(dir.path()).unwrap();
+    assert_eq!((reopened.current_at(), replayed.updates), (Some(later), updates(0..4)));
+}

@@ -96,3 +96,29 @@ fn an_overgrown_journal_asks_for_a_snapshot() {
     }
     eventually(|| last_good.wants_snapshot());
 }
+
+fn current_at(directory: &Path) -> SystemTime {
+    std::fs::metadata(directory.join("table.journal")).unwrap().modified().unwrap()
+}
+
+fn set_time(directory: &Path, at: SystemTime) {
+    std::fs::File::options().write(true).open(directory.join("table.journal")).unwrap().set_modified(at).unwrap();
+}
+
+#[test]
+fn a_table_that_does_not_change_can_be_marked_as_current_unless_it_misses_something() {
+    let dir = tempfile::tempdir().unwrap();
+    let (last_good, metrics) = start(dir.path());
+    let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+    set_time(dir.path(), long_ago);
+    last_good.mark_current();
+    eventually(|| current_at(dir.path()) > long_ago);
+    // Fails as a full disk would; the next thing in the queue comes after it.
+    last_good.append(wire::Update { removals: vec!["x".repeat(RECORD_BYTES_MAX)], ..update(1) });
+    eventually(|| metrics.last_good_failures.get() == 1);
+    set_time(dir.path(), long_ago);
+    last_good.mark_current();
+    last_good.close(snapshot(0..2));
+    assert_eq!(current_at(dir.path()), long_ago);
+    assert_eq!(on_disk(dir.path()), [0, 1]);
+}

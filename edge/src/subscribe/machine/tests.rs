@@ -118,7 +118,9 @@ fn an_update_is_journalled_and_answered_and_ends_a_problem() {
     machine.handle(Input::Lost("x".to_owned()), ms(2));
     let outputs = machine.handle(Input::Tick, ms(5_002));
     let (_, hello) = hello(&outputs);
-    assert_eq!((&hello.world, &hello.positions), (&world(1, 1), &position_of(1, 5)));
+    let mut positions = position_of(1, 5);
+    positions.iter_mut().flat_map(|it| &mut it.clusters).for_each(|entry| entry.incarnation = 1);
+    assert_eq!((&hello.world, &hello.positions), (&world(1, 1), &positions));
     assert_eq!(hello.held, machine.holdings().hashes().to_bytes());
 }
 
@@ -164,6 +166,140 @@ fn held_contents_are_given_when_asked_for() {
     };
     let keys: Vec<&str> = contents.buckets.iter().flat_map(|bucket| &bucket.held).map(|held| &*held.key).collect();
     assert!(contents.last && keys.len() == 2 && keys.contains(&"host/a.example.com"));
+}
+
+fn failing(service: &str, failing: u32) -> wire::FailingBackend {
+    let backend = wire::BackendId { service: service.to_owned(), ..wire::BackendId::default() };
+    wire::FailingBackend { backend: Some(backend), failing, endpoints: 3 }
+}
+
+#[test]
+fn backends_that_fail_are_told_when_that_changes() {
+    let mut machine = connected(ms(0));
+    assert_eq!(machine.handle(Input::Health(vec![]), ms(1)), [], "at first nobody expects any to fail");
+    for list in [vec![failing("a", 1)], vec![failing("a", 2), failing("b", 1)], vec![failing("b", 1)], vec![]] {
+        let said = say(Say::Health(wire::BackendHealth { failing: list.clone() }));
+        assert_eq!(machine.handle(Input::Health(list.clone()), ms(2)), [said]);
+        assert_eq!(machine.handle(Input::Health(list), ms(3)), [], "once");
+    }
+}
+
+#[test]
+fn a_new_stream_is_told_about_backends_anew() {
+    let mut machine = connected(ms(0));
+    machine.handle(Input::Health(vec![failing("a", 1)]), ms(1));
+    machine.handle(Input::Lost("x".to_owned()), ms(2));
+    assert_eq!(machine.handle(Input::Health(vec![failing("a", 1)]), ms(3)), [], "nobody listens");
+    machine.handle(Input::Tick, ms(5_002));
+    assert_eq!(machine.handle(Input::Health(vec![failing("a", 1)]), ms(5_003)), [], "the Hello comes first");
+    machine.handle(Input::Connected, ms(5_004));
+    assert_eq!(machine.handle(Input::Health(vec![failing("a", 1)]), ms(5_005)).len(), 1);
+    machine.handle(Input::Lost("x".to_owned()), ms(5_006));
+    machine.handle(Input::Tick, ms(10_006));
+    machine.handle(Input::Connected, ms(10_007));
+    assert_eq!(machine.handle(Input::Health(vec![]), ms(10_008)), [], "none is what a new stream begins with");
+}
+
+#[test]
+fn health_is_no_heartbeat() {
+    let mut machine = connected(ms(0));
+    machine.handle(Input::Health(vec![failing("a", 1)]), ms(1_500));
+    assert_eq!(machine.wake_at(), Some(ms(2_000)));
+    assert_eq!(machine.handle(Input::Tick, ms(2_000)).len(), 1);
+}
+
+#[test]
+fn a_frozen_edge_follows_nobody_and_says_so() {
+    let mut before = connected(ms(0));
+    before.handle(told(Told::Update(update(1))), ms(1));
+    let mut machine = Machine::frozen(before.holdings);
+    assert_eq!(machine.wake_at(), None);
+    for input in [Input::Tick, Input::Connected, told(Told::Update(update(2))), Input::Lost("x".to_owned())] {
+        assert_eq!(machine.handle(input, ms(60_000)), []);
+    }
+    assert_eq!(machine.handle(Input::Health(vec![failing("a", 1)]), ms(60_000)), []);
+    assert!(machine.problem().unwrap().starts_with("frozen"));
+    assert!(machine.holdings().is_complete() && !machine.is_connected());
+    assert_eq!(machine.counts().dials, 0);
+}
+
+/// An Update that completes a set of `n` hosts, and one that withdraws them.
+fn many(n: usize) -> (wire::Update, wire::Update) {
+    let names = (0..n).map(|number| format!("h{number}"));
+    let upserts = names.clone().map(|name| host(&name, "web")).collect();
+    let whole = wire::Update { upserts, ..update(1) };
+    let removals = names.map(|name| format!("host/{name}")).collect();
+    (whole, wire::Update { upserts: Vec::new(), removals, ..update(2) })
+}
+
+/// Loses the stream and has another at `now`.
+fn reconnect(machine: &mut Machine, now: Duration) {
+    machine.handle(Input::Lost("x".to_owned()), now - ms(6_000));
+    machine.handle(Input::Tick, now - ms(500));
+    machine.handle(Input::Connected, now);
+}
+
+#[test]
+fn what_the_guard_holds_is_answered_counted_and_not_journalled() {
+    let mut machine = connected(ms(0));
+    let (whole, withdrawal) = many(10);
+    machine.handle(told(Told::Update(whole)), ms(1));
+    let outputs = machine.handle(told(Told::Update(withdrawal)), ms(2));
+    let refusals = &results(&outputs)[0].refusals;
+    assert!(refusals.len() == 10 && refusals.iter().all(|refusal| refusal.guarded));
+    let Output::Journal(journalled) = &outputs[0] else { panic!("{outputs:?}") };
+    assert!(journalled.removals.is_empty() && journalled.guard.is_none());
+    let counts = machine.counts();
+    assert_eq!((counts.resources_guarded, counts.resources_refused, counts.updates_rejected), (10, 0, 0));
+    assert_eq!(machine.holdings().hosts(), 10);
+}
+
+#[test]
+fn what_one_controller_allows_another_must_say_again() {
+    let (whole, withdrawal) = many(10);
+    for (reconnects, held) in [(false, 0), (true, 10)] {
+        let mut machine = connected(ms(0));
+        let guard = Some(wire::GuardContext { expected: vec!["pool".to_owned()], ..wire::GuardContext::default() });
+        machine.handle(told(Told::Update(wire::Update { guard, ..whole.clone() })), ms(1));
+        if reconnects {
+            reconnect(&mut machine, ms(10_000));
+        }
+        let outputs = machine.handle(told(Told::Update(withdrawal.clone())), ms(10_001));
+        assert_eq!(results(&outputs)[0].refusals.len(), held);
+    }
+}
+
+#[test]
+fn heartbeats_keep_the_edge_in_step_and_an_absence_ends_that() {
+    let (whole, withdrawal) = many(10);
+    let half_an_hour = ms(30 * 60_000);
+    for (heard_until, held) in [(half_an_hour, 10), (ms(1), 0)] {
+        let mut machine = connected(ms(0));
+        machine.handle(told(Told::Update(whole.clone())), ms(1));
+        machine.handle(told(Told::Heartbeat(wire::Heartbeat { seq: 1 })), heard_until);
+        reconnect(&mut machine, half_an_hour + ms(10_000));
+        let outputs = machine.handle(told(Told::Update(withdrawal.clone())), half_an_hour + ms(10_001));
+        assert_eq!(results(&outputs)[0].refusals.len(), held, "heard until {heard_until:?}");
+    }
+}
+
+#[test]
+fn a_controller_of_another_world_does_not_keep_the_edge_in_step() {
+    let (whole, withdrawal) = many(10);
+    let mut machine = connected(ms(0));
+    machine.handle(told(Told::Update(whole)), ms(1));
+    for minute in 1..=11 {
+        let now = ms(minute * 60_000);
+        reconnect(&mut machine, now);
+        machine.handle(told(Told::Heartbeat(wire::Heartbeat { seq: 1 })), now);
+        let foreign = wire::Update { world: world(2, 1), ..update(9) };
+        assert_eq!(machine.handle(told(Told::Update(foreign)), now), [Output::HangUp]);
+    }
+    let now = ms(12 * 60_000);
+    machine.handle(Input::Tick, now);
+    machine.handle(Input::Connected, now);
+    let outputs = machine.handle(told(Told::Update(withdrawal)), now);
+    assert_eq!(results(&outputs)[0].refusals, []);
 }
 
 #[test]

@@ -24,6 +24,7 @@ pub struct Member {
 pub(super) struct Addresses {
     pub(super) observe: SocketAddr,
     pub(super) http: Option<SocketAddr>,
+    pub(super) https: Option<SocketAddr>,
     pub(super) grpc: Option<SocketAddr>,
     pub(super) api: Option<SocketAddr>,
 }
@@ -41,6 +42,11 @@ impl Member {
     /// Where an edge takes requests.
     pub fn http(&self) -> Option<SocketAddr> {
         self.addresses.http
+    }
+
+    /// Where an edge takes HTTPS requests, if it does.
+    pub fn https(&self) -> Option<SocketAddr> {
+        self.addresses.https
     }
 
     /// Where a controller takes streams.
@@ -89,6 +95,11 @@ impl Member {
             self.process.start_again().await?;
         }
         Ok(())
+    }
+
+    /// Sets an environment variable of its further starts.
+    pub fn set_env(&mut self, name: &str, value: &str) {
+        self.process.set_env(name, value);
     }
 
     /// SIGKILL, and waits until it is gone.

@@ -1,0 +1,162 @@
+//! HTTPS as a client sees it that accepts every certificate and looks at it, and certificates to show it.
+//!
+//! In: an address and a name. Out: what was shown, and answers. Nothing is ever retried.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+/// For a handshake, and for one answer.
+const WITHIN: Duration = Duration::from_secs(10);
+/// Bytes of an answer.
+const ANSWER_BYTES_MAX: usize = 64 * 1024;
+
+/// A self-signed certificate.
+#[derive(Clone, Debug)]
+pub struct Certificate {
+    pub chain_pem: String,
+    pub key_pem: String,
+    /// What a client is shown of it.
+    pub der: Vec<u8>,
+}
+
+impl Certificate {
+    /// # Errors
+    /// If one of the names is none.
+    pub fn for_names(names: &[&str]) -> anyhow::Result<Self> {
+        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        let made = rcgen::generate_simple_self_signed(names)?;
+        let der = made.cert.der().to_vec();
+        Ok(Self { chain_pem: made.cert.pem(), key_pem: made.signing_key.serialize_pem(), der })
+    }
+}
+
+/// One connection.
+pub struct Connection {
+    stream: TlsStream<TcpStream>,
+    host: String,
+}
+
+impl Connection {
+    /// Connects and names `host` by SNI.
+    ///
+    /// # Errors
+    /// If there is no connection or no handshake.
+    pub async fn open(address: SocketAddr, host: &str) -> anyhow::Result<Self> {
+        let name = ServerName::try_from(host.to_owned())?;
+        let connecting = async {
+            let stream = TcpStream::connect(address).await?;
+            connector().connect(name, stream).await
+        };
+        let stream = tokio::time::timeout(WITHIN, connecting).await.context("no handshake in time")??;
+        Ok(Self { stream, host: host.to_owned() })
+    }
+
+    /// The leaf that was shown, as DER.
+    pub fn shown(&self) -> Vec<u8> {
+        let shown = self.stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+        shown.map(|leaf| leaf.to_vec()).unwrap_or_default()
+    }
+
+    /// The status of the answer to a GET of `/`. The connection stays usable.
+    ///
+    /// # Errors
+    /// If no complete answer with a length comes.
+    pub async fn get(&mut self) -> anyhow::Result<u16> {
+        tokio::time::timeout(WITHIN, self.exchange()).await.context("no answer in time")?
+    }
+
+    async fn exchange(&mut self) -> anyhow::Result<u16> {
+        let request = format!("GET / HTTP/1.1\r\nHost: {}\r\n\r\n", self.host);
+        self.stream.write_all(request.as_bytes()).await?;
+        let mut answer = Vec::new();
+        loop {
+            if let Some((status, bytes)) = head_of(&answer)?
+                && answer.len() >= bytes
+            {
+                return Ok(status);
+            }
+            let read = self.stream.read_buf(&mut answer).await?;
+            if read == 0 || answer.len() > ANSWER_BYTES_MAX {
+                bail!("the answer is cut short or too long: {} bytes", answer.len());
+            }
+        }
+    }
+}
+
+/// The leaf that a client is shown that names `host`, as DER.
+///
+/// # Errors
+/// As [`Connection::open`].
+pub async fn shown(address: SocketAddr, host: &str) -> anyhow::Result<Vec<u8>> {
+    Ok(Connection::open(address, host).await?.shown())
+}
+
+/// Status and length of an answer, its head included, once the head is there.
+fn head_of(answer: &[u8]) -> anyhow::Result<Option<(u16, usize)>> {
+    let Some(end) = answer.windows(4).position(|window| window == b"\r\n\r\n") else { return Ok(None) };
+    let head = std::str::from_utf8(&answer[..end])?;
+    let status = head.split(' ').nth(1).context("an answer has a status")?.parse()?;
+    let fields = head.lines().skip(1).filter_map(|line| line.split_once(':'));
+    let mut lengths = fields.filter(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+    let (_, length) = lengths.next().context("an answer says how long it is")?;
+    Ok(Some((status, end + 4 + length.trim().parse::<usize>()?)))
+}
+
+/// Accepts every certificate.
+pub fn connector() -> TlsConnector {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions();
+    let builder = builder.expect("the provider must know TLS 1.2 and 1.3");
+    let config =
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(AcceptAny(provider))).with_no_client_auth();
+    TlsConnector::from(Arc::new(config))
+}
+
+#[derive(Debug)]
+struct AcceptAny(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AcceptAny {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
