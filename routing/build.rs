@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 /// Files whose cases are run by code of their own.
-const OWN_RUNNER: [&str; 2] = ["guard", "membership"];
+const OWN_RUNNER: [&str; 3] = ["guard", "membership", "reach"];
 
 fn main() {
     println!("cargo:rerun-if-changed=cases");

@@ -11,7 +11,7 @@ use roadstead_routing::finding::{Code, Severity};
 use roadstead_routing::id::{Kind, ObjectKey, ObjectName, PortRef};
 use roadstead_routing::object::{
     AddressType, EndpointSlice, Hidden, Ingress, IngressBackend, IngressClass, IngressPath, IngressRule, IngressTls,
-    Meta, Object, PathType, Secret, SecretContent, Service, ServiceType, SliceEndpoint,
+    Meta, Node, Object, PathType, Secret, SecretContent, Service, ServiceType, SliceEndpoint,
 };
 use roadstead_routing::policy::CONTROLLER_NAME;
 use wire::agent_message::Message as ToController;
@@ -23,7 +23,7 @@ use crate::status::StatusSeen;
 pub(crate) const NAMESPACE: &str = "shop";
 
 pub(crate) fn key(kind: Kind, name: &str) -> ObjectKey {
-    ObjectKey::new(kind, if kind == Kind::IngressClass { "" } else { NAMESPACE }, name)
+    ObjectKey::new(kind, if kind.is_cluster_scoped() { "" } else { NAMESPACE }, name)
 }
 
 fn meta(kind: Kind, name: &str) -> Meta {
@@ -66,10 +66,19 @@ pub(crate) fn service(name: &str) -> Object {
     Object::Service(Arc::new(Service {
         name: ObjectName::new(NAMESPACE, name),
         meta: meta(Kind::Service, name),
-        service_type: ServiceType::ClusterIp,
-        external_name: "".into(),
         ports: Vec::new(),
+        ..Service::default()
     }))
+}
+
+/// The Service, as one that may be the cluster's gateway.
+pub(crate) fn load_balancer(name: &str) -> Object {
+    let Object::Service(plain) = service(name) else { unreachable!("a Service") };
+    Object::Service(Arc::new(Service { service_type: ServiceType::LoadBalancer, ..Service::clone(&plain) }))
+}
+
+pub(crate) fn node(name: &str, is_ready: bool) -> Object {
+    Object::Node(Arc::new(Node { name: name.into(), is_ready, ..Node::default() }))
 }
 
 pub(crate) fn secret(name: &str) -> Object {
@@ -101,6 +110,7 @@ pub(crate) fn slice(name: &str, service: &str, last: u8) -> Object {
             serving: None,
             terminating: None,
             zone: None,
+            node: None,
             for_zones: Vec::new(),
         }],
     }))
@@ -112,6 +122,7 @@ pub(crate) fn with_meta(object: &Object, change: impl Fn(&mut Meta)) -> Object {
         Object::IngressClass(class) => change(&mut Arc::make_mut(class).meta),
         Object::Ingress(ingress) => change(&mut Arc::make_mut(ingress).meta),
         Object::Service(service) => change(&mut Arc::make_mut(service).meta),
+        Object::Node(node) => change(&mut Arc::make_mut(node).meta),
         Object::EndpointSlice(slice) => change(&mut Arc::make_mut(slice).meta),
         Object::Secret(secret) => change(&mut Arc::make_mut(secret).meta),
     }

@@ -1,9 +1,10 @@
 //! From everything seen in the cluster to what the controller must know.
 //!
-//! [`Observation`]s of five watches in → [`Reported`] (the set of objects to report) and the [`Change`]s to it out.
+//! [`Observation`]s of six watches in → [`Reported`] (the set of objects to report) and the [`Change`]s to it out.
 //! Reported are: IngressClasses that are ours or named by the policy, the Ingresses they make ours (rule I-4), the
-//! Services and Secrets those refer to, and the EndpointSlices of those Services. Further Services only if the controller
-//! asks for them, because a host that used them is held or pinned. Nothing else leaves the cluster.
+//! Services and Secrets those refer to, and the EndpointSlices of those Services; every Service of type LoadBalancer, of
+//! which one may be the cluster's gateway, and every Node. Further Services only if the controller asks for them, because a
+//! host that used them is held or pinned. Nothing else leaves the cluster.
 //!
 //! Four rules keep a failing API from removing routes:
 //! - an object is taken for gone only if a watch said so, or if a *complete* list does not have it;
@@ -27,7 +28,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use roadstead_manifests::{Converted, Problem};
 use roadstead_routing::finding::{Code, Finding, Severity};
 use roadstead_routing::id::{ClusterId, Kind, ObjectKey, ObjectName};
-use roadstead_routing::object::{Ingress, Object};
+use roadstead_routing::object::{Ingress, Object, ServiceType};
 
 use crate::status::StatusSeen;
 use list::List;
@@ -113,7 +114,7 @@ impl Outcome {
 /// Ingresses refer to, but a Service without them is one without endpoints.
 pub fn depends_on(kind: Kind) -> &'static [Kind] {
     match kind {
-        Kind::IngressClass => &[],
+        Kind::IngressClass | Kind::Node => &[],
         Kind::Ingress => &[Kind::IngressClass],
         Kind::Service | Kind::Secret => &[Kind::IngressClass, Kind::Ingress],
         Kind::EndpointSlice => &[Kind::IngressClass, Kind::Ingress, Kind::Service],
@@ -124,7 +125,7 @@ pub fn depends_on(kind: Kind) -> &'static [Kind] {
 /// time: what such a kind said before is no evidence that somebody still declares what a later list does not have.
 fn vouched_by(kind: Kind) -> &'static [Kind] {
     match kind {
-        Kind::IngressClass | Kind::Ingress => &[],
+        Kind::IngressClass | Kind::Node | Kind::Ingress => &[],
         Kind::Service | Kind::Secret => &[Kind::Ingress],
         Kind::EndpointSlice => &[Kind::Ingress, Kind::Service],
     }
@@ -405,7 +406,7 @@ impl Reducer {
         match key.kind {
             Kind::IngressClass => references::choosing(&key.name.name, self.ingresses()),
             Kind::Ingress => BTreeSet::from([key.name.clone()]),
-            Kind::Service | Kind::EndpointSlice | Kind::Secret => BTreeSet::new(),
+            Kind::Service | Kind::Node | Kind::EndpointSlice | Kind::Secret => BTreeSet::new(),
         }
     }
 
@@ -456,6 +457,9 @@ impl Reducer {
         self.seen.get(key).is_some_and(|sighting| match &sighting.converted.object {
             Object::IngressClass(class) => self.references.ours(class),
             Object::Ingress(ingress) => self.references.manages(&ingress.name),
+            Object::Node(_) => true,
+            // The policy may name any as the cluster's gateway, and there are few.
+            Object::Service(service) if service.service_type == ServiceType::LoadBalancer => true,
             Object::Service(_) | Object::Secret(_) => self.references.refers_to(key),
             Object::EndpointSlice(slice) => self.references.refers_to(&References::service_of(slice)),
         })

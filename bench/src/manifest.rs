@@ -17,7 +17,7 @@ pub fn of(object: &Object) -> Value {
         Object::Ingress(ingress) => of_ingress(ingress),
         Object::Service(service) => of_service(service),
         Object::EndpointSlice(slice) => of_slice(slice),
-        Object::Secret(_) => unreachable!("the synthetic world has no Secrets"),
+        Object::Secret(_) | Object::Node(_) => unreachable!("the synthetic world has no Secrets and Nodes"),
     }
 }
 

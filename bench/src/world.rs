@@ -9,7 +9,7 @@ use roadstead_proto::resource;
 use roadstead_routing::id::{BackendId, ClusterId, HostKey, ObjectName, PortRef};
 use roadstead_routing::object::{
     AddressType, EndpointSlice, Ingress, IngressBackend, IngressClass, IngressPath, IngressRule, Meta, Object,
-    PathType, Protocol, Service, ServicePort, ServiceType, SliceEndpoint, SlicePort,
+    PathType, Protocol, Service, ServicePort, SliceEndpoint, SlicePort,
 };
 use roadstead_routing::policy::CONTROLLER_NAME;
 
@@ -204,9 +204,8 @@ impl World {
         Object::Service(Arc::new(Service {
             name: object_name(&name),
             meta: meta("service", &name, 0),
-            service_type: ServiceType::ClusterIp,
-            external_name: "".into(),
             ports: vec![ServicePort { port: SERVICE_PORT, protocol: Protocol::Tcp, ..ServicePort::default() }],
+            ..Service::default()
         }))
     }
 
@@ -270,6 +269,7 @@ fn endpoint(address: Ipv4Addr) -> SliceEndpoint {
         serving: None,
         terminating: None,
         zone: None,
+        node: None,
         for_zones: Vec::new(),
     }
 }

@@ -1,4 +1,5 @@
-//! The clerk turns time into data: steps of activations and drains, and how stale a cluster is.
+//! The clerk turns time into data: steps of activations and drains, how stale a cluster is, whether its pod addresses can
+//! still be trusted.
 //!
 //! One cluster's row + the database's time + what the policy says → the row as it should be. Pure; one replica at a time
 //! does it, within the transaction that shows it holds the lease, and every replica routes by the rows.
@@ -20,6 +21,8 @@ pub const STALE_AFTER_MS: u64 = crate::ingest::HEARTBEAT_TIMEOUT_MS;
 pub struct Terms {
     /// After how many milliseconds without a stream a cluster's word has expired. Absent: never.
     pub hold_for_ms: BTreeMap<ClusterId, u64>,
+    /// After how many milliseconds without a stream a cluster's pod addresses may be those of others.
+    pub doubt_after_ms: u64,
     /// Clusters at 0 % of a drain of which every connected edge knows it.
     pub drained: BTreeSet<ClusterId>,
 }
@@ -28,6 +31,8 @@ pub struct Terms {
 pub fn step(cluster: &ClusterId, row: &MemberRow, is_live: bool, terms: &Terms, now_ms: u64) -> MemberRow {
     let mut next = row.clone();
     next.membership.liveness = liveness(row, is_live, terms.hold_for_ms.get(cluster).copied(), now_ms);
+    let is_gone = |lost_ms: u64| !is_live && now_ms.saturating_sub(lost_ms) >= terms.doubt_after_ms;
+    next.membership.is_doubtful = row.lost_ms.is_some_and(is_gone);
     if let Some(ramp) = row.ramp {
         let to = target(row.membership.lifecycle);
         next.membership.percent = percent(ramp, to, now_ms);

@@ -25,7 +25,8 @@ use roadstead_routing::id::{BackendId, ClusterId, HostKey, Kind, ObjectKey, Obje
 use roadstead_routing::membership::Lifecycle;
 use roadstead_routing::object::{
     ClassParameters, EndpointSlice, Hidden, Ingress, IngressBackend, IngressClass, IngressPath, IngressRule, Meta,
-    Object, PathType, Secret, SecretContent, Service, ServicePort, SliceEndpoint, SlicePort,
+    Node, NodeAddress, NodeAddressKind, Object, PathType, Secret, SecretContent, Service, ServicePort, SliceEndpoint,
+    SlicePort,
 };
 use roadstead_runtime::seal::SealKey;
 use roadstead_testkit::postgres::TestDatabase;
@@ -189,7 +190,7 @@ async fn a_stale_epoch_is_dropped_and_the_rest_commits(case: impl Case) {
 async fn what_is_loaded_equals_what_was_stored(case: impl Case) {
     let store = case.store();
     hold(&*store, "eu", 1).await;
-    let objects = [class(), ingress("web", "/a?b=\"c\"&\u{1F6A2}"), service(), slice(), secret()];
+    let objects = [class(), ingress("web", "/a?b=\"c\"&\u{1F6A2}"), service(), node(), slice(), secret()];
     let stored = objects.map(|it| stored(it, 3));
     let mut part = ClusterBatch { epoch: 1, durable_seq: 3, ..ClusterBatch::default() };
     part.upserts.extend(stored.iter().map(|it| (it.object.key(), it.clone())));
@@ -828,15 +829,13 @@ fn ingress(name: &str, path: &str) -> Object {
 fn service() -> Object {
     let port = ServicePort { name: "http".into(), port: 80, node_port: 30_080, ..ServicePort::default() };
     Object::Service(
-        Service {
-            name: ObjectName::new("shop", "web"),
-            meta: meta(),
-            service_type: Default::default(),
-            external_name: "".into(),
-            ports: vec![port],
-        }
-        .into(),
+        Service { name: ObjectName::new("shop", "web"), meta: meta(), ports: vec![port], ..Service::default() }.into(),
     )
+}
+
+fn node() -> Object {
+    let addresses = vec![NodeAddress { kind: NodeAddressKind::External, address: "192.0.2.1".parse().unwrap() }];
+    Object::Node(Node { name: "worker-1".into(), meta: meta(), is_ready: true, addresses, ..Node::default() }.into())
 }
 
 fn slice() -> Object {
@@ -846,6 +845,7 @@ fn slice() -> Object {
         serving: None,
         terminating: Some(false),
         zone: Some("a".into()),
+        node: None,
         for_zones: vec!["a".into()],
     };
     Object::EndpointSlice(
@@ -876,6 +876,6 @@ fn what_is_stored_is_not_shown_when_it_is_debugged() {
 
 #[test]
 fn the_kinds_in_a_suite_are_all_kinds() {
-    let kinds = [class(), ingress("a", "/"), service(), slice(), secret()].map(|it| it.key().kind);
+    let kinds = [class(), ingress("a", "/"), service(), slice(), secret(), node()].map(|it| it.key().kind);
     assert_eq!(kinds, Kind::ALL);
 }

@@ -154,8 +154,10 @@ pub async fn serve(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::register(&mut registry));
 
     let table = LiveTable::new();
-    let locality = Locality { zone: zone.as_deref().map(Arc::from), family: None };
-    let writer = TableWriter::new(table.clone(), locality).in_region(&region);
+    let known = |text: &str| (!text.is_empty()).then(|| Arc::from(text));
+    let (zone_, region_) = (zone.as_deref().and_then(known), known(&region));
+    let locality = Locality { zone: zone_, region: region_, pool: Some(pool.clone()), family: None };
+    let writer = TableWriter::new(table.clone(), locality);
     let users = Users::default();
     let holdings = Holdings::new(pool.clone(), writer).admitting(users.clone());
     let mut holdings = without(&off, holdings.showing(secured.as_ref().map(|it| it.certificates.clone())));

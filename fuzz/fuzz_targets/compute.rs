@@ -155,10 +155,9 @@ fn ingress(plan: IngressPlan) -> Ingress {
 fn service(number: u8, external: bool) -> Service {
     Service {
         name: name(number),
-        meta: Meta::default(),
         service_type: if external { ServiceType::ExternalName } else { ServiceType::ClusterIp },
-        external_name: "".into(),
         ports: vec![ServicePort { name: "http".into(), port: 80, ..ServicePort::default() }],
+        ..Service::default()
     }
 }
 
@@ -169,6 +168,7 @@ fn slice(number: u8, service: u8, fqdn: bool, endpoints: &[EndpointPlan]) -> End
         serving: plan.serving,
         terminating: plan.terminating,
         zone: None,
+        node: None,
         for_zones: plan.zones.iter().map(|zone| zone.to_string().into()).collect(),
     };
     EndpointSlice {

@@ -7,7 +7,7 @@ use roadstead_routing::object::Object;
 use serde_json::Value;
 
 use crate::problem::{Problem, Problems};
-use crate::{endpoint_slice, ingress, ingress_class, secret, service};
+use crate::{endpoint_slice, ingress, ingress_class, node, secret, service};
 
 /// An object and what could not be kept of it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -29,6 +29,7 @@ pub fn decode(kind: Kind, value: Value) -> Result<Converted, Problem> {
         Kind::IngressClass => ingress_class::convert(&typed::<networking::v1::IngressClass>(&key, value)?),
         Kind::Ingress => ingress::convert(&typed::<networking::v1::Ingress>(&key, value)?, &mut problems),
         Kind::Service => service::convert(&typed::<core::v1::Service>(&key, value)?, &mut problems),
+        Kind::Node => node::convert(&typed::<core::v1::Node>(&key, value)?),
         Kind::EndpointSlice => {
             endpoint_slice::convert(&typed::<discovery::v1::EndpointSlice>(&key, value)?, &mut problems)
         }
@@ -42,7 +43,7 @@ pub fn key_of(kind: Kind, value: &Value) -> Option<ObjectKey> {
     let metadata = value.get("metadata")?;
     let name = metadata.get("name")?.as_str().filter(|name| !name.is_empty())?;
     let namespace = metadata.get("namespace").and_then(Value::as_str).unwrap_or("");
-    let scoped = (kind == Kind::IngressClass) == namespace.is_empty();
+    let scoped = kind.is_cluster_scoped() == namespace.is_empty();
     scoped.then(|| ObjectKey::new(kind, namespace, name))
 }
 

@@ -85,6 +85,7 @@ fn endpoint(endpoint: &api::Endpoint, address_type: AddressType) -> Option<Slice
         serving: conditions.and_then(|conditions| conditions.serving),
         terminating: conditions.and_then(|conditions| conditions.terminating),
         zone: endpoint.zone.as_deref().map(Into::into),
+        node: endpoint.node_name.as_deref().map(Into::into),
         for_zones: zones.iter().take(ZONES_PER_ENDPOINT_MAX).map(|zone| zone.name.as_str().into()).collect(),
     })
 }

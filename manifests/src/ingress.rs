@@ -2,15 +2,15 @@
 //! routing's types are dropped alone with a Problem (rules I-9, S-17). Everything else is kept as written: judging
 //! hosts and paths is routing's part.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::networking::v1 as api;
 use roadstead_routing::finding::Code;
 use roadstead_routing::id::PortRef;
-use roadstead_routing::limit::{ANNOTATION_BYTES_MAX, PATHS_PER_INGRESS_MAX};
+use roadstead_routing::limit::PATHS_PER_INGRESS_MAX;
 use roadstead_routing::object::{Ingress, IngressBackend, IngressPath, IngressRule, IngressTls, Object, PathType};
 
+use crate::annotations::annotations;
 use crate::meta::{meta, name, text};
 use crate::problem::Problems;
 
@@ -24,30 +24,15 @@ pub(crate) fn convert(ingress: &api::Ingress, problems: &mut Problems) -> Object
         name: name(&ingress.metadata),
         meta: meta(&ingress.metadata),
         class_name: spec.ingress_class_name.as_deref().map(Into::into),
-        annotations: annotations(ingress.metadata.annotations.as_ref(), problems),
+        annotations: annotations(&ingress.metadata, is_read, problems),
         default_backend: spec.default_backend.as_ref().map(backend),
         rules: rules(spec.rules.as_deref().unwrap_or_default(), problems),
         tls: spec.tls.as_deref().unwrap_or_default().iter().map(tls).collect(),
     }))
 }
 
-fn annotations(all: Option<&BTreeMap<String, String>>, problems: &mut Problems) -> BTreeMap<Arc<str>, Arc<str>> {
-    let read = |key: &str| key == CLASS_ANNOTATION || ANNOTATION_PREFIXES.iter().any(|prefix| key.starts_with(prefix));
-    let mut kept = BTreeMap::new();
-    for (key, value) in all.into_iter().flatten().filter(|(key, _)| read(key)) {
-        let why = if value.contains('\0') || key.contains('\0') {
-            "contains a NUL character".to_owned()
-        } else if value.len() > ANNOTATION_BYTES_MAX {
-            format!("is {} bytes long, {ANNOTATION_BYTES_MAX} are allowed", value.len())
-        } else {
-            kept.insert(key.as_str().into(), value.as_str().into());
-            continue;
-        };
-        let shown = key.escape_debug();
-        let message = format!("annotation {shown} {why}; it is ignored");
-        problems.warn(Code::InvalidAnnotation, message, format!("Correct or remove the annotation {shown}."));
-    }
-    kept
+fn is_read(annotation: &str) -> bool {
+    annotation == CLASS_ANNOTATION || ANNOTATION_PREFIXES.iter().any(|prefix| annotation.starts_with(prefix))
 }
 
 /// Keeps the first [`PATHS_PER_INGRESS_MAX`] paths, and as many rules. A rule that loses all of its paths still

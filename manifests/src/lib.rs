@@ -7,11 +7,13 @@
 //! Nothing here talks to a cluster, and nothing here panics on bad input: whatever cannot be used becomes a
 //! [`Problem`] of that object alone (rule I-9).
 
+mod annotations;
 mod decode;
 mod endpoint_slice;
 mod ingress;
 mod ingress_class;
 mod meta;
+mod node;
 mod problem;
 mod secret;
 mod service;

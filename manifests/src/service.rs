@@ -4,8 +4,11 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1 as api;
 use roadstead_routing::finding::Code;
+use roadstead_routing::limit::ADDRESSES_PER_OBJECT_MAX;
 use roadstead_routing::object::{Object, Protocol, Service, ServicePort, ServiceType};
+use roadstead_routing::reach;
 
+use crate::annotations::annotations;
 use crate::meta::{meta, name, text};
 use crate::problem::Problems;
 
@@ -18,7 +21,18 @@ pub(crate) fn convert(service: &api::Service, problems: &mut Problems) -> Object
         service_type: service_type(spec.type_.as_deref()),
         external_name: text(spec.external_name.as_deref()),
         ports: spec.ports.as_deref().unwrap_or_default().iter().filter_map(|entry| port(entry, problems)).collect(),
+        annotations: annotations(&service.metadata, |name| name == reach::ANNOTATION, problems),
+        is_local: spec.external_traffic_policy.as_deref() == Some("Local"),
+        load_balancer: load_balancer(service),
     }))
+}
+
+/// The IP of an entry, else its name.
+fn load_balancer(service: &api::Service) -> Vec<Arc<str>> {
+    let status = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
+    let entries = status.and_then(|it| it.ingress.as_deref()).unwrap_or_default();
+    let texts = entries.iter().filter_map(|entry| entry.ip.as_deref().or(entry.hostname.as_deref()));
+    texts.filter(|text| !text.is_empty()).take(ADDRESSES_PER_OBJECT_MAX).map(Into::into).collect()
 }
 
 /// A type that this build does not know has endpoints like any other: it is read as ClusterIP.

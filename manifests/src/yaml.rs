@@ -96,7 +96,7 @@ fn object(mut value: Value, results: &mut Vec<Result<Converted, Problem>>) {
         results.extend(outdated(&value).map(Err));
         return;
     };
-    if kind != Kind::IngressClass
+    if !kind.is_cluster_scoped()
         && let Some(Value::Object(metadata)) = value.get_mut("metadata")
     {
         metadata.entry("namespace").or_insert_with(|| json!("default"));
@@ -109,6 +109,7 @@ fn kind_of(value: &Value) -> Option<Kind> {
         ("networking.k8s.io/v1", "IngressClass") => Some(Kind::IngressClass),
         ("networking.k8s.io/v1", "Ingress") => Some(Kind::Ingress),
         ("v1", "Service") => Some(Kind::Service),
+        ("v1", "Node") => Some(Kind::Node),
         ("v1", "Secret") => Some(Kind::Secret),
         ("discovery.k8s.io/v1", "EndpointSlice") => Some(Kind::EndpointSlice),
         _ => None,

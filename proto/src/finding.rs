@@ -62,5 +62,6 @@ pub fn kind_to_wire(kind: Kind) -> wire::Kind {
         Kind::Service => wire::Kind::Service,
         Kind::EndpointSlice => wire::Kind::EndpointSlice,
         Kind::Secret => wire::Kind::Secret,
+        Kind::Node => wire::Kind::Node,
     }
 }

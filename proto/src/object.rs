@@ -1,5 +1,6 @@
 //! Kubernetes objects to and from the wire. Out of the wire every limit of routing's `limit` module is checked.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -7,7 +8,8 @@ use roadstead_routing::id::{Kind, ObjectKey, ObjectName, PortRef};
 use roadstead_routing::limit;
 use roadstead_routing::object::{
     AddressType, ClassParameters, EndpointSlice, Ingress, IngressBackend, IngressClass, IngressPath, IngressRule,
-    IngressTls, Meta, Object, PathType, Protocol, Service, ServicePort, ServiceType, SliceEndpoint, SlicePort,
+    IngressTls, Meta, Node, NodeAddress, NodeAddressKind, Object, PathType, Protocol, Service, ServicePort,
+    ServiceType, SliceEndpoint, SlicePort,
 };
 
 use crate::wire;
@@ -46,6 +48,7 @@ pub fn to_wire(object: &Object) -> wire::Object {
         Object::IngressClass(class) => Spec::IngressClass(class_to_wire(class)),
         Object::Ingress(ingress) => Spec::Ingress(ingress_to_wire(ingress)),
         Object::Service(service) => Spec::Service(service_to_wire(service)),
+        Object::Node(node) => Spec::Node(node_to_wire(node)),
         Object::EndpointSlice(slice) => Spec::EndpointSlice(slice_to_wire(slice)),
         Object::Secret(secret) => Spec::Secret(secret::secret_to_wire(secret)),
     };
@@ -70,6 +73,7 @@ pub fn from_wire(object: wire::Object) -> Result<Object, ObjectError> {
         Spec::IngressClass(class) => Object::IngressClass(Arc::new(class_from_wire(name, meta, class))),
         Spec::Ingress(ingress) => Object::Ingress(Arc::new(ingress_from_wire(name, meta, ingress)?)),
         Spec::Service(service) => Object::Service(Arc::new(service_from_wire(name, meta, service)?)),
+        Spec::Node(node) => Object::Node(Arc::new(node_from_wire(name, meta, node)?)),
         Spec::EndpointSlice(slice) => Object::EndpointSlice(Arc::new(slice_from_wire(name, meta, slice)?)),
         Spec::Secret(secret) => Object::Secret(Arc::new(secret::secret_from_wire(name, meta, secret)?)),
     };
@@ -172,11 +176,7 @@ fn class_from_wire(name: ObjectName, meta: Meta, class: wire::IngressClass) -> I
 fn ingress_to_wire(ingress: &Ingress) -> wire::Ingress {
     wire::Ingress {
         class_name: text(ingress.class_name.as_ref()),
-        annotations: ingress
-            .annotations
-            .iter()
-            .map(|(key, value)| wire::Annotation { key: key.to_string(), value: value.to_string() })
-            .collect(),
+        annotations: annotations_to_wire(&ingress.annotations),
         default_backend: ingress.default_backend.as_ref().map(backend_to_wire),
         rules: ingress.rules.iter().map(rule_to_wire).collect(),
         tls: ingress
@@ -198,11 +198,7 @@ fn ingress_from_wire(name: ObjectName, meta: Meta, ingress: wire::Ingress) -> Re
         name,
         meta,
         class_name: optional(ingress.class_name),
-        annotations: ingress
-            .annotations
-            .into_iter()
-            .map(|annotation| (annotation.key.into(), annotation.value.into()))
-            .collect(),
+        annotations: annotations_from_wire(ingress.annotations),
         default_backend: ingress.default_backend.map(backend_from_wire).transpose()?,
         rules: ingress.rules.into_iter().map(rule_from_wire).collect::<Result<_, _>>()?,
         tls: ingress
@@ -303,6 +299,9 @@ fn service_to_wire(service: &Service) -> wire::Service {
                 app_protocol: text(port.app_protocol.as_ref()),
             })
             .collect(),
+        annotations: annotations_to_wire(&service.annotations),
+        local: service.is_local,
+        load_balancer: service.load_balancer.iter().map(ToString::to_string).collect(),
     }
 }
 
@@ -323,7 +322,56 @@ fn service_from_wire(name: ObjectName, meta: Meta, service: wire::Service) -> Re
         })
     };
     let ports = service.ports.into_iter().map(port_from_wire).collect::<Result<_, _>>()?;
-    Ok(Service { name, meta, service_type, external_name: service.external_name.into(), ports })
+    at_most("status.loadBalancer.ingress", service.load_balancer.len(), limit::ADDRESSES_PER_OBJECT_MAX)?;
+    Ok(Service {
+        name,
+        meta,
+        service_type,
+        external_name: service.external_name.into(),
+        ports,
+        annotations: annotations_from_wire(service.annotations),
+        is_local: service.local,
+        load_balancer: service.load_balancer.into_iter().map(Arc::from).collect(),
+    })
+}
+
+fn annotations_to_wire(annotations: &BTreeMap<Arc<str>, Arc<str>>) -> Vec<wire::Annotation> {
+    let entry =
+        |(key, value): (&Arc<str>, &Arc<str>)| wire::Annotation { key: key.to_string(), value: value.to_string() };
+    annotations.iter().map(entry).collect()
+}
+
+fn annotations_from_wire(annotations: Vec<wire::Annotation>) -> BTreeMap<Arc<str>, Arc<str>> {
+    annotations.into_iter().map(|annotation| (annotation.key.into(), annotation.value.into())).collect()
+}
+
+fn node_to_wire(node: &Node) -> wire::Node {
+    let address = |it: &NodeAddress| wire::NodeAddress {
+        external: it.kind == NodeAddressKind::External,
+        address: address_to_wire(it.address),
+    };
+    wire::Node {
+        ready: node.is_ready,
+        addresses: node.addresses.iter().map(address).collect(),
+        zone: text(node.zone.as_ref()),
+        provider_id: node.provider_id.to_string(),
+    }
+}
+
+fn node_from_wire(name: ObjectName, meta: Meta, node: wire::Node) -> Result<Node, ObjectError> {
+    at_most("status.addresses", node.addresses.len(), limit::ADDRESSES_PER_OBJECT_MAX)?;
+    let address = |it: wire::NodeAddress| -> Result<NodeAddress, ObjectError> {
+        let kind = if it.external { NodeAddressKind::External } else { NodeAddressKind::Internal };
+        Ok(NodeAddress { kind, address: address_from_wire(&it.address)? })
+    };
+    Ok(Node {
+        name: name.name,
+        meta,
+        is_ready: node.ready,
+        addresses: node.addresses.into_iter().map(address).collect::<Result<_, _>>()?,
+        zone: optional(node.zone),
+        provider_id: node.provider_id.into(),
+    })
 }
 
 fn slice_to_wire(slice: &EndpointSlice) -> wire::EndpointSlice {
@@ -334,6 +382,7 @@ fn slice_to_wire(slice: &EndpointSlice) -> wire::EndpointSlice {
         terminating: endpoint.terminating,
         zone: text(endpoint.zone.as_ref()),
         for_zones: endpoint.for_zones.iter().map(ToString::to_string).collect(),
+        node: text(endpoint.node.as_ref()),
     };
     wire::EndpointSlice {
         service: slice.service.to_string(),
@@ -392,6 +441,7 @@ fn slice_endpoint_from_wire(endpoint: wire::SliceEndpoint) -> Result<SliceEndpoi
         terminating: endpoint.terminating,
         zone: optional(endpoint.zone),
         for_zones: endpoint.for_zones.into_iter().map(Arc::from).collect(),
+        node: optional(endpoint.node),
     })
 }
 

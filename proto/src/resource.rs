@@ -21,6 +21,7 @@ use crate::settings::{
 };
 use crate::wire;
 
+mod reach;
 pub mod secret;
 
 /// Why an edge cannot take a resource.
@@ -127,6 +128,7 @@ pub fn backend_to_wire(backend: &Backend) -> wire::Backend {
         id: Some(backend_id_to_wire(&backend.id)),
         protocol: protocol_to_wire(backend.protocol).into(),
         external_name: backend.external_name.as_ref().map(external_name_to_wire),
+        reach: backend.reach.as_deref().map(reach::to_wire),
         endpoints: backend
             .endpoints
             .iter()
@@ -154,6 +156,7 @@ pub fn backend_from_wire(backend: wire::Backend) -> Result<Backend, ResourceErro
         id: backend_id_from_wire(backend.id.ok_or(ResourceError::Missing("backend id"))?)?,
         protocol,
         external_name: backend.external_name.map(external_name_from_wire).transpose()?,
+        reach: backend.reach.map(reach::from_wire).transpose()?.map(Box::new),
         endpoints: backend.endpoints.into_iter().map(endpoint_from_wire).collect::<Result<_, _>>()?,
     })
 }

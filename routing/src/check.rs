@@ -183,11 +183,12 @@ fn check_table_backends(inputs: &Inputs, table: &Table, violations: &mut Vec<Vio
     let referenced: BTreeSet<BackendId> = inputs.backends().filter(|id| is_in_table(inputs, &id.cluster)).collect();
     let mut fault =
         |backend: &BackendId, fault| violations.push(Violation::Backend { backend: backend.clone(), fault });
-    for (id, Backend { id: own, endpoints, .. }) in &table.backends {
+    for (id, Backend { id: own, endpoints, reach, .. }) in &table.backends {
         if id != own {
             fault(id, BackendFault::WrongKey);
         }
-        if !endpoints.is_sorted_by(|a, b| a.address < b.address) {
+        let nodes = reach.as_ref().map_or(&[][..], |reach| &reach.nodes);
+        if !endpoints.is_sorted_by(|a, b| a.address < b.address) || !nodes.is_sorted_by(|a, b| a < b) {
             fault(id, BackendFault::EndpointOrder);
         }
         if !referenced.contains(id) {

@@ -18,6 +18,7 @@ mod host;
 mod local;
 mod merge;
 mod order;
+mod reach;
 mod sole;
 mod stale;
 

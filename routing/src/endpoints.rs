@@ -7,11 +7,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::declare::is_dns_name;
-use crate::id::PortRef;
+use crate::id::{PoolName, PortRef};
 use crate::limit;
 use crate::object::{AddressType, EndpointSlice, Protocol, Service, ServicePort, ServiceType, SliceEndpoint};
+use crate::reach::{GatewayAddress, ReachMode};
 use crate::rules::{self, Rule};
-use crate::table::{Endpoint, ExternalName};
+use crate::table::{Backend, BackendProtocol, Endpoint, ExternalName};
 
 /// Why a reference to a Service port leads nowhere. Its slot is kept and answers 503 (rule S-11).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -33,6 +34,10 @@ pub struct Resolved {
     pub external_name: Option<ExternalName>,
     /// What the Service says is spoken there (rule P-7).
     pub app_protocol: Option<Arc<str>>,
+    /// 0: none.
+    pub node_port: u16,
+    /// Of a Service whose traffic stays on the node: those with a usable endpoint. Sorted.
+    pub nodes: Vec<Arc<str>>,
 }
 
 impl Resolved {
@@ -48,6 +53,9 @@ pub struct Locality {
     pub zone: Option<Arc<str>>,
     /// `None`: both.
     pub family: Option<Family>,
+    pub pool: Option<PoolName>,
+    /// `None`: nowhere in particular.
+    pub region: Option<Arc<str>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -76,21 +84,50 @@ pub fn resolve<'a>(
         return external(service, port);
     }
     let port = service_port(service, port).ok_or(Problem::PortNotFound)?;
-    let mut found: Vec<(SocketAddr, Condition, Vec<Arc<str>>)> = Vec::new();
+    let mut found: Vec<Found<'_>> = Vec::new();
     for slice in slices {
         let Some(number) = slice_port(slice, port) else { continue };
-        found.extend(slice.endpoints.iter().map(|endpoint| {
-            (SocketAddr::new(endpoint.address, number), condition(endpoint), zones(&endpoint.for_zones))
+        found.extend(slice.endpoints.iter().map(|endpoint| Found {
+            address: SocketAddr::new(endpoint.address, number),
+            condition: condition(endpoint),
+            for_zones: zones(&endpoint.for_zones),
+            node: endpoint.node.as_ref(),
         }));
     }
     // Of several mentions of one address the most usable comes first and is kept (rule P-4); of equally usable
-    // ones the smallest hint list, so that the order of slices cannot matter.
+    // ones the smallest hint list and node, so that the order of slices cannot matter.
     found.sort_by(|a, b| {
-        a.0.cmp(&b.0).then(rules::ordered(Rule::DedupeReadyWins, a.1.cmp(&b.1))).then_with(|| a.2.cmp(&b.2))
+        let usable = rules::ordered(Rule::DedupeReadyWins, a.condition.cmp(&b.condition));
+        a.address.cmp(&b.address).then(usable).then_with(|| (&a.for_zones, a.node).cmp(&(&b.for_zones, b.node)))
     });
-    found.dedup_by(|later, first| later.0 == first.0);
-    let endpoints = usable(found);
-    Ok(Resolved { endpoints, external_name: None, app_protocol: port.app_protocol.clone() })
+    found.dedup_by(|later, first| later.address == first.address);
+    keep_usable(&mut found);
+    let nodes = if service.is_local { nodes(&found) } else { Vec::new() };
+    let mut endpoints: Vec<_> = found.into_iter().map(Found::into_endpoint).collect();
+    endpoints.shrink_to_fit();
+    let (app_protocol, node_port) = (port.app_protocol.clone(), port.node_port);
+    Ok(Resolved { endpoints, external_name: None, app_protocol, node_port, nodes })
+}
+
+/// An endpoint of a slice.
+struct Found<'a> {
+    address: SocketAddr,
+    condition: Condition,
+    for_zones: Vec<Arc<str>>,
+    node: Option<&'a Arc<str>>,
+}
+
+impl Found<'_> {
+    fn into_endpoint(self) -> Endpoint {
+        Endpoint { address: self.address, for_zones: self.for_zones }
+    }
+}
+
+fn nodes(found: &[Found<'_>]) -> Vec<Arc<str>> {
+    let mut nodes: Vec<_> = found.iter().filter_map(|found| found.node.cloned()).collect();
+    nodes.sort_unstable();
+    nodes.dedup();
+    nodes
 }
 
 /// A Service port by name or number; without ports, any number (rule P-6).
@@ -106,17 +143,13 @@ fn external(service: &Service, port: &PortRef) -> Result<Resolved, Problem> {
         (None, _) => return Err(Problem::PortNotFound),
     };
     let external_name = Some(ExternalName { host: host.into(), port: number });
-    Ok(Resolved { endpoints: Vec::new(), external_name, app_protocol })
+    Ok(Resolved { external_name, app_protocol, ..Resolved::default() })
 }
 
 /// The endpoints that an edge at `at` should use (rule P-5). Zone hints count only if all endpoints it can reach
 /// have hints and at least one is for its zone.
 pub fn reachable<'a>(endpoints: &'a [Endpoint], at: &'a Locality) -> impl Iterator<Item = &'a Endpoint> {
-    let in_family = move |endpoint: &Endpoint| match at.family {
-        None => true,
-        Some(Family::Ipv4) => endpoint.address.is_ipv4(),
-        Some(Family::Ipv6) => endpoint.address.is_ipv6(),
-    };
+    let in_family = move |endpoint: &Endpoint| at.can_reach(&endpoint.address);
     let candidates = || endpoints.iter().filter(|endpoint| in_family(endpoint));
     let zone = at.zone.as_ref().filter(|zone| {
         let all_hinted = candidates().all(|endpoint| !endpoint.for_zones.is_empty());
@@ -125,6 +158,65 @@ pub fn reachable<'a>(endpoints: &'a [Endpoint], at: &'a Locality) -> impl Iterat
     });
     let in_zone = move |endpoint: &&Endpoint| zone.is_none_or(|zone| endpoint.for_zones.contains(zone));
     endpoints.iter().filter(move |endpoint| in_family(endpoint)).filter(in_zone)
+}
+
+/// Where an edge sends the requests of a backend.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Destination<'b> {
+    pub mode: ReachMode,
+    /// Sorted, without duplicates.
+    pub addresses: Vec<SocketAddr>,
+    /// Instead of addresses.
+    pub name: Option<&'b ExternalName>,
+    pub protocol: BackendProtocol,
+}
+
+impl Destination<'_> {
+    /// How many endpoints that are; a name counts as one.
+    pub fn len(&self) -> usize {
+        if self.name.is_some() { 1 } else { self.addresses.len() }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Where an edge at `at` sends requests (rules ).
+pub fn destination<'b>(backend: &'b Backend, at: &Locality) -> Destination<'b> {
+    let mode = backend.reach.as_ref().map_or(ReachMode::PodIp, |reach| reach.mode(at));
+    let here = Destination { mode, addresses: Vec::new(), name: None, protocol: backend.protocol };
+    match (mode, &backend.reach) {
+        (ReachMode::NodePort, Some(reach)) => {
+            let addresses = reach.nodes.iter().filter(|address| at.can_reach(address)).copied().collect();
+            Destination { addresses, ..here }
+        }
+        (ReachMode::Gateway, Some(reach)) => {
+            let Some(gateway) = &reach.gateway else { return here };
+            let protocol = backend.protocol.with_tls(gateway.is_tls);
+            match &gateway.at {
+                GatewayAddress::Name(name) => Destination { name: Some(name), protocol, ..here },
+                GatewayAddress::Addresses(all) => {
+                    let addresses = all.iter().filter(|address| at.can_reach(address)).copied().collect();
+                    Destination { addresses, protocol, ..here }
+                }
+            }
+        }
+        (ReachMode::PodIp | ReachMode::NodePort | ReachMode::Gateway, _) => {
+            let addresses = reachable(&backend.endpoints, at).map(|endpoint| endpoint.address).collect();
+            Destination { addresses, name: backend.external_name.as_ref(), ..here }
+        }
+    }
+}
+
+impl Locality {
+    fn can_reach(&self, address: &SocketAddr) -> bool {
+        match self.family {
+            None => true,
+            Some(Family::Ipv4) => address.is_ipv4(),
+            Some(Family::Ipv6) => address.is_ipv6(),
+        }
+    }
 }
 
 fn service_port<'s>(service: &'s Service, port: &PortRef) -> Option<&'s ServicePort> {
@@ -165,12 +257,10 @@ fn zones(for_zones: &[Arc<str>]) -> Vec<Arc<str>> {
     zones
 }
 
-fn usable(found: Vec<(SocketAddr, Condition, Vec<Arc<str>>)>) -> Vec<Endpoint> {
-    let any_ready = found.iter().any(|(_, condition, _)| *condition == Condition::Ready);
+/// Rule P-3: what still serves while it shuts down counts only if nothing is ready.
+fn keep_usable(found: &mut Vec<Found<'_>>) {
+    let any_ready = found.iter().any(|found| found.condition == Condition::Ready);
     let wanted =
         if any_ready || !rules::on(Rule::TerminatingFallback) { Condition::Ready } else { Condition::Draining };
-    let kept = found.into_iter().filter(|(_, condition, _)| *condition == wanted);
-    let mut endpoints: Vec<_> = kept.map(|(address, _, for_zones)| Endpoint { address, for_zones }).collect();
-    endpoints.shrink_to_fit();
-    endpoints
+    found.retain(|found| found.condition == wanted);
 }

@@ -76,6 +76,8 @@ codes! {
     ServicePortNotFound = "service-port-not-found",
     /// No endpoint is usable (P-3).
     NoEndpoints = "no-endpoints",
+    /// The way on which the cluster is reached has no address.
+    NoAddress = "no-address",
     /// A resource backend, which answers 404 (S-11).
     ResourceBackend = "resource-backend",
     /// The kind of Service cannot be served.

@@ -86,12 +86,14 @@ pub enum Kind {
     Service = 3,
     EndpointSlice = 4,
     Secret = 5,
+    Node = 6,
 }
 
 impl Kind {
     /// In the order in which a full synchronisation completes them: what later kinds depend on comes first.
-    pub const ALL: [Kind; 5] = [Kind::IngressClass, Kind::Ingress, Kind::Service, Kind::EndpointSlice, Kind::Secret];
-    /// Without which nothing can be routed. An agent may be denied Secrets: nobody waits for those.
+    pub const ALL: [Kind; 6] =
+        [Kind::IngressClass, Kind::Ingress, Kind::Service, Kind::EndpointSlice, Kind::Secret, Kind::Node];
+    /// Without which nothing can be routed. An agent may be denied Secrets and Nodes: nobody waits for those.
     pub const ROUTING: [Kind; 4] = [Kind::IngressClass, Kind::Ingress, Kind::Service, Kind::EndpointSlice];
 
     pub fn as_str(self) -> &'static str {
@@ -101,7 +103,13 @@ impl Kind {
             Kind::Service => "Service",
             Kind::EndpointSlice => "EndpointSlice",
             Kind::Secret => "Secret",
+            Kind::Node => "Node",
         }
+    }
+
+    /// Whether its objects are in no namespace.
+    pub fn is_cluster_scoped(self) -> bool {
+        matches!(self, Kind::IngressClass | Kind::Node)
     }
 
     pub fn from_number(number: i32) -> Option<Kind> {

@@ -9,6 +9,7 @@ use crate::id::{BackendId, ClusterId, HostKey, ObjectKey, ObjectName, PoolName, 
 use crate::membership::Membership;
 use crate::object::Object;
 use crate::policy::{Policy, StatusPolicy};
+use crate::reach::{self, ReachMode};
 
 mod cluster;
 
@@ -123,8 +124,11 @@ impl Inputs {
         }
         let Some(held) = self.clusters.get(cluster) else { return Dirty::default() };
         let mut dirty = Dirty { hosts: held.declared().cloned().collect(), ..Dirty::default() };
-        if before.lifecycle.presence() != membership.lifecycle.presence() {
-            dirty.backends = held.backends(cluster).collect();
+        let is_other_presence = before.lifecycle.presence() != membership.lifecycle.presence();
+        if is_other_presence || before.is_doubtful != membership.is_doubtful {
+            dirty.backends = held.backends(cluster).chain(self.kept_of(cluster, None).cloned()).collect();
+        }
+        if is_other_presence {
             dirty.ingresses = held.ingress_names().map(|name| (cluster.clone(), name.clone())).collect();
         }
         dirty
@@ -222,6 +226,23 @@ impl Inputs {
         ids.filter_map(|id| self.clusters.get(id).map(|cluster| (id, cluster)))
     }
 
+    /// Whether Services may be reached otherwise than before: their gateway changed, or the nodes.
+    fn changes_ways(&self, id: &ClusterId, touched: &Touched) -> bool {
+        let gateway = self.policy.clusters.get(id).and_then(|policy| policy.gateway.as_ref());
+        touched.nodes || gateway.is_some_and(|gateway| touched.services.contains(&gateway.service))
+    }
+
+    /// The backends of a cluster that are reached otherwise than by the addresses of their pods.
+    fn not_only_pods(&self, id: &ClusterId, cluster: &Cluster) -> impl Iterator<Item = BackendId> {
+        let policy = self.policy.clusters.get(id);
+        let by_policy = policy.is_some_and(|it| it.reach_modes().any(|mode| mode != ReachMode::PodIp));
+        let all = by_policy || self.membership(id).is_doubtful;
+        let by_service = |backend: &BackendId| {
+            cluster.service(&backend.service).is_some_and(|it| it.annotations.contains_key(reach::ANNOTATION))
+        };
+        cluster.backends(id).filter(move |backend| all || by_service(backend))
+    }
+
     fn everything(&self) -> Dirty {
         Dirty {
             hosts: self.hosts.keys().cloned().collect(),
@@ -237,6 +258,14 @@ impl Inputs {
         for service in &touched.services {
             dirty.backends.extend(cluster.into_iter().flat_map(|cluster| cluster.backends_of(id, service)));
             dirty.backends.extend(self.kept_of(id, Some(service)).cloned());
+        }
+        if self.changes_ways(id, &touched) {
+            dirty.backends.extend(cluster.into_iter().flat_map(|cluster| self.not_only_pods(id, cluster)));
+            dirty.backends.extend(self.kept_of(id, None).cloned());
+        }
+        if self.membership(id).is_doubtful && (touched.nodes || !touched.services.is_empty()) {
+            // Which ways there are decides about weights then (rule R-6).
+            dirty.hosts.extend(cluster.into_iter().flat_map(Cluster::declared).cloned());
         }
         dirty.hosts.extend(touched.hosts);
         for moved in touched.moves {

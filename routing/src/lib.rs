@@ -10,6 +10,7 @@ pub mod limit;
 pub mod membership;
 pub mod object;
 pub mod policy;
+pub mod reach;
 
 pub mod class;
 pub mod declare;

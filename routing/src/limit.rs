@@ -20,6 +20,13 @@ pub const ENDPOINTS_PER_SLICE_MAX: usize = 1_000;
 pub const PORTS_PER_SLICE_MAX: usize = 100;
 /// `hints.forZones` of one endpoint (rule P-5).
 pub const ZONES_PER_ENDPOINT_MAX: usize = 8;
+/// `status.addresses` of one Node, and `status.loadBalancer.ingress` of one Service.
+pub const ADDRESSES_PER_OBJECT_MAX: usize = 16;
+/// Nodes through which one Service port is reached (rule R-3): enough to share the load, and a large cluster does not
+/// multiply with its Services.
+pub const NODES_PER_BACKEND_MAX: usize = 64;
+/// Entries of `reach_from` of one cluster.
+pub const REACH_RULES_MAX: usize = 32;
 /// Bytes that one compiled regular expression may take (rule N-4).
 pub const REGEX_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of scratch memory that matching one regular expression may take, for each thread that does.

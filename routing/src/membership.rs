@@ -60,11 +60,13 @@ pub struct Membership {
     /// [`Lifecycle::Active`] and [`Lifecycle::Draining`].
     pub percent: u8,
     pub liveness: Liveness,
+    /// Nobody has reported its pods for so long that others may have their addresses (rule R-6).
+    pub is_doubtful: bool,
 }
 
 impl Default for Membership {
     fn default() -> Self {
-        Self { lifecycle: Lifecycle::Active, percent: PERCENT_MAX, liveness: Liveness::Fresh }
+        Self { lifecycle: Lifecycle::Active, percent: PERCENT_MAX, liveness: Liveness::Fresh, is_doubtful: false }
     }
 }
 

@@ -24,6 +24,7 @@ pub enum Object {
     IngressClass(Arc<IngressClass>),
     Ingress(Arc<Ingress>),
     Service(Arc<Service>),
+    Node(Arc<Node>),
     EndpointSlice(Arc<EndpointSlice>),
     Secret(Arc<Secret>),
 }
@@ -34,6 +35,7 @@ impl Object {
             Object::IngressClass(class) => ObjectKey::new(Kind::IngressClass, "", &class.name),
             Object::Ingress(ingress) => ObjectKey { kind: Kind::Ingress, name: ingress.name.clone() },
             Object::Service(service) => ObjectKey { kind: Kind::Service, name: service.name.clone() },
+            Object::Node(node) => ObjectKey::new(Kind::Node, "", &node.name),
             Object::EndpointSlice(slice) => ObjectKey { kind: Kind::EndpointSlice, name: slice.name.clone() },
             Object::Secret(secret) => ObjectKey { kind: Kind::Secret, name: secret.name.clone() },
         }
@@ -44,6 +46,7 @@ impl Object {
             Object::IngressClass(class) => &class.meta,
             Object::Ingress(ingress) => &ingress.meta,
             Object::Service(service) => &service.meta,
+            Object::Node(node) => &node.meta,
             Object::EndpointSlice(slice) => &slice.meta,
             Object::Secret(secret) => &secret.meta,
         }
@@ -153,6 +156,28 @@ pub struct Service {
     /// Set when `service_type` is `ExternalName`.
     pub external_name: Arc<str>,
     pub ports: Vec<ServicePort>,
+    /// Those of prefix `roadstead.dev/`.
+    pub annotations: BTreeMap<Arc<str>, Arc<str>>,
+    /// `spec.externalTrafficPolicy` is `Local`: a node only answers for pods of its own.
+    pub is_local: bool,
+    /// IPs and host names of `status.loadBalancer.ingress`.
+    pub load_balancer: Vec<Arc<str>>,
+}
+
+/// A ClusterIP without ports.
+impl Default for Service {
+    fn default() -> Self {
+        Self {
+            name: ObjectName::new("", ""),
+            meta: Meta::default(),
+            service_type: ServiceType::default(),
+            external_name: "".into(),
+            ports: Vec::new(),
+            annotations: BTreeMap::new(),
+            is_local: false,
+            load_balancer: Vec::new(),
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -182,6 +207,38 @@ pub enum Protocol {
     Tcp,
     Udp,
     Sctp,
+}
+
+/// What requests for node ports need to know of a node.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Node {
+    pub name: Arc<str>,
+    /// Without resourceVersion: the status of a node is rewritten every few minutes and says the same.
+    pub meta: Meta,
+    /// Its condition is `Ready`, it is not about to be removed, and load balancers may use it.
+    pub is_ready: bool,
+    pub addresses: Vec<NodeAddress>,
+    /// Label `topology.kubernetes.io/zone`.
+    pub zone: Option<Arc<str>>,
+    /// `spec.providerID`, such as `aws:///eu-west-1a/i-0123456789abcdef0`; empty if it has none.
+    pub provider_id: Arc<str>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct NodeAddress {
+    pub kind: NodeAddressKind,
+    pub address: IpAddr,
+}
+
+/// Which of a node's addresses are meant.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NodeAddressKind {
+    /// `InternalIP`.
+    #[default]
+    Internal,
+    /// `ExternalIP`.
+    External,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -222,6 +279,8 @@ pub struct SliceEndpoint {
     pub serving: Option<bool>,
     pub terminating: Option<bool>,
     pub zone: Option<Arc<str>>,
+    /// `nodeName`.
+    pub node: Option<Arc<str>>,
     /// `hints.forZones`, at most 8 (rule P-5).
     pub for_zones: Vec<Arc<str>>,
 }

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::grant::Grant;
 use crate::id::{ClusterId, PoolName};
+use crate::object::NodeAddressKind;
+use crate::reach::{GatewayRef, ReachFrom, ReachMode};
 
 /// `spec.controller` of the IngressClasses that are ours.
 pub const CONTROLLER_NAME: &str = "roadstead.dev/ingress";
@@ -36,6 +38,15 @@ pub struct ClusterPolicy {
     pub activate: Activate,
     /// What happens once its agent is gone; [`Defaults::stale`] if absent.
     pub stale: Option<StalePolicy>,
+    /// How edges get to its Services (rule R-1).
+    pub reach: ReachMode,
+    /// How edges of some pools and regions do; the first entry that fits an edge decides. At most
+    /// [`REACH_RULES_MAX`](crate::limit::REACH_RULES_MAX).
+    pub reach_from: Vec<ReachFrom>,
+    /// The Service of type LoadBalancer through which all others are reached with [`ReachMode::Gateway`].
+    pub gateway: Option<GatewayRef>,
+    /// Which addresses of its nodes edges use with [`ReachMode::NodePort`].
+    pub node_address: NodeAddressKind,
 }
 
 /// The largest cluster weight.
@@ -45,7 +56,24 @@ pub const PRIORITY_MAX: u32 = 1_000;
 
 impl Default for ClusterPolicy {
     fn default() -> Self {
-        Self { region: String::new(), weight: 100, priority: 0, activate: Activate::Auto, stale: None }
+        Self {
+            region: String::new(),
+            weight: 100,
+            priority: 0,
+            activate: Activate::Auto,
+            stale: None,
+            reach: ReachMode::PodIp,
+            reach_from: Vec::new(),
+            gateway: None,
+            node_address: NodeAddressKind::Internal,
+        }
+    }
+}
+
+impl ClusterPolicy {
+    /// Every mode that some edges use. May repeat.
+    pub fn reach_modes(&self) -> impl Iterator<Item = ReachMode> {
+        self.reach_from.iter().map(|from| from.reach).chain([self.reach])
     }
 }
 

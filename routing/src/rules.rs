@@ -117,6 +117,18 @@ rules! {
     StrictestAccess,
     /// M-8: grants bind nobody.
     GrantsBind,
+    /// what a Service says is ignored.
+    ServiceDecidesReach,
+    /// nodes that are not ready count.
+    OnlyReadyNodes,
+    /// with traffic policy Local nodes without a pod count.
+    LocalTrafficStays,
+    /// a gateway is used although nobody is behind it.
+    EmptyIsNotReached,
+    /// pod addresses in doubt are used as before.
+    DoubtfulAddressesLeft,
+    /// doubt changes no weight.
+    DoubtHalves,
     /// C-1: the cookie is asked before the header.
     CanaryHeaderFirst,
     /// C-2: with a value, `always` decides too.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crate::id::{BackendId, ClusterId, HostKey, ObjectName, PoolName};
 use crate::object::Hidden;
 use crate::policy::Strategy;
+use crate::reach::Reach;
 use crate::settings::{CanaryRule, ClientSettings, UpstreamSettings};
 
 /// One host's compiled routes in one pool.
@@ -117,10 +118,12 @@ pub enum Target {
 pub struct Backend {
     pub id: BackendId,
     pub protocol: BackendProtocol,
-    /// Usable endpoints (rule P-3), sorted by address, without duplicates.
+    /// Usable endpoints (rule P-3), sorted by address, without duplicates. Empty if no edge goes to the pods.
     pub endpoints: Vec<Endpoint>,
     /// Instead of endpoints.
     pub external_name: Option<ExternalName>,
+    /// Other ways than to the pods. `None`: every edge goes there.
+    pub reach: Option<Box<Reach>>,
 }
 
 /// How to talk to the backend (rule P-7).
@@ -135,6 +138,18 @@ pub enum BackendProtocol {
     H2c,
     /// HTTP/2 over TLS, not verified; also gRPC.
     H2,
+}
+
+impl BackendProtocol {
+    /// The same version of HTTP with or without TLS.
+    pub fn with_tls(self, is_tls: bool) -> Self {
+        match (self, is_tls) {
+            (BackendProtocol::Http1 | BackendProtocol::Https1, false) => BackendProtocol::Http1,
+            (BackendProtocol::Http1 | BackendProtocol::Https1, true) => BackendProtocol::Https1,
+            (BackendProtocol::H2c | BackendProtocol::H2, false) => BackendProtocol::H2c,
+            (BackendProtocol::H2c | BackendProtocol::H2, true) => BackendProtocol::H2,
+        }
+    }
 }
 
 /// A Service of type ExternalName: whoever uses it resolves the name (rule P-6).
@@ -209,11 +224,12 @@ impl RouteBackend {
 impl Backend {
     /// Whether a request may find somebody there.
     pub fn leads_somewhere(&self) -> bool {
-        !self.endpoints.is_empty() || self.external_name.is_some()
+        let is_reached = self.reach.as_ref().is_some_and(|reach| reach.leads_somewhere());
+        !self.endpoints.is_empty() || self.external_name.is_some() || is_reached
     }
 
     /// One that leads nowhere.
     pub fn empty(id: BackendId) -> Self {
-        Self { id, protocol: BackendProtocol::default(), endpoints: Vec::new(), external_name: None }
+        Self { id, protocol: BackendProtocol::default(), endpoints: Vec::new(), external_name: None, reach: None }
     }
 }

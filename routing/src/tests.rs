@@ -7,6 +7,7 @@ mod guard;
 mod membership;
 mod naive;
 mod properties;
+mod reach;
 mod switches;
 mod units;
 mod world;

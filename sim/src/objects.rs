@@ -10,7 +10,7 @@ use roadstead_proto::object::to_wire;
 use roadstead_routing::id::{Kind, ObjectKey, ObjectName, PortRef};
 use roadstead_routing::object::{
     AddressType, EndpointSlice, Ingress, IngressBackend, IngressClass, IngressPath, IngressRule, Meta, Object,
-    PathType, Protocol, Service, ServicePort, ServiceType, SliceEndpoint, SlicePort,
+    PathType, Protocol, Service, ServicePort, SliceEndpoint, SlicePort,
 };
 use roadstead_routing::policy::CONTROLLER_NAME;
 use roadstead_routing::table::PathMatch;
@@ -80,9 +80,8 @@ pub fn service(name: usize, port: u16, version: u64) -> Object {
     Object::Service(Arc::new(Service {
         name: ObjectName::new(NAMESPACE, &*name),
         meta: meta(Kind::Service, &name, version, version),
-        service_type: ServiceType::ClusterIp,
-        external_name: "".into(),
         ports: vec![port],
+        ..Service::default()
     }))
 }
 
@@ -95,6 +94,7 @@ pub fn slice(service: usize, slice: usize, version: u64) -> Object {
         serving: None,
         terminating: None,
         zone: None,
+        node: None,
         for_zones: Vec::new(),
     };
     Object::EndpointSlice(Arc::new(EndpointSlice {

@@ -30,7 +30,7 @@ pub fn reported(cluster: &Cluster) -> BTreeMap<ObjectKey, Object> {
     let is_ours = |object: &Object| match object {
         Object::Ingress(ingress) => ingress.class_name.as_deref().is_some_and(exists),
         Object::IngressClass(class) => CLASSES.contains(&&*class.name),
-        Object::Service(_) | Object::EndpointSlice(_) | Object::Secret(_) => false,
+        Object::Service(_) | Object::Node(_) | Object::EndpointSlice(_) | Object::Secret(_) => false,
     };
     let ours = truth.values().filter(|object| is_ours(object));
     let services: BTreeSet<&str> = ours
@@ -39,6 +39,7 @@ pub fn reported(cluster: &Cluster) -> BTreeMap<ObjectKey, Object> {
         .collect();
     let wanted = |object: &Object| match object {
         Object::IngressClass(_) | Object::Ingress(_) => is_ours(object),
+        Object::Node(_) => true,
         Object::Service(service) => services.contains(&*service.name.name),
         Object::EndpointSlice(slice) => services.contains(&*slice.service),
         Object::Secret(_) => false,

@@ -63,7 +63,7 @@ fn event(instance: &str, notice: Notice, now: Timestamp) -> Event {
 fn api_version(kind: Kind) -> &'static str {
     match kind {
         Kind::IngressClass | Kind::Ingress => "networking.k8s.io/v1",
-        Kind::Service | Kind::Secret => "v1",
+        Kind::Service | Kind::Node | Kind::Secret => "v1",
         Kind::EndpointSlice => "discovery.k8s.io/v1",
     }
 }

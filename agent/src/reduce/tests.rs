@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::fixture::{
-    bookmarks, class, failed, finish_list, ingress, key, list, list_all, our_class, secret, seen, service, showing,
-    slice, unreadable, with_meta,
+    bookmarks, class, failed, finish_list, ingress, key, list, list_all, load_balancer, node, our_class, secret, seen,
+    service, showing, slice, unreadable, with_meta,
 };
 use roadstead_routing::limit::OBJECT_BYTES_MAX;
 use roadstead_routing::policy::CONTROLLER_NAME;
@@ -113,11 +113,26 @@ fn secrets_are_reported_while_one_of_our_ingresses_names_them() {
 }
 
 #[test]
+fn every_node_leaves_the_cluster_and_every_service_that_may_be_its_gateway() {
+    let mut objects = shop();
+    objects.extend([node("worker", true), load_balancer("gateway"), service("nobodys")]);
+    let mut reducer = listed(&objects);
+    let reports = |reducer: &Reducer, kind, name: &str| reducer.reported().get(&key(kind, name)).is_some();
+    assert!(reports(&reducer, Kind::Node, "worker") && reports(&reducer, Kind::Service, "gateway"));
+    assert!(!reports(&reducer, Kind::Service, "nobodys"));
+    let gone = reducer.apply(Kind::Service, seen(&service("gateway")));
+    assert_eq!(gone.changes, [deleted(Kind::Service, "gateway")], "it is no load balancer any more");
+    let same = reducer.apply(Kind::Node, seen(&node("worker", true)));
+    assert_eq!(same.changes, [], "a status that says the same is no news");
+}
+
+#[test]
 fn secrets_that_may_not_be_read_hold_nothing_else_back() {
     let mut reducer = Reducer::default();
     reducer.apply(Kind::Secret, Observation::ListStarted);
     reducer.apply(Kind::Secret, failed());
     Kind::ROUTING.into_iter().for_each(|kind| drop(list(&mut reducer, kind, &shop())));
+    list(&mut reducer, Kind::Node, &[]);
     bookmarks(&mut reducer);
     assert!(reducer.settled() && Kind::ROUTING.iter().all(|kind| reducer.complete(*kind)));
     assert!(!reducer.complete(Kind::Secret));
@@ -225,6 +240,8 @@ fn nothing_is_complete_before_the_kinds_that_decide_about_it() {
         list(&mut reducer, kind, &shop());
         assert!(Kind::ALL.iter().all(|kind| !reducer.complete(*kind)), "after {kind}");
     }
+    list(&mut reducer, Kind::Node, &[]);
+    assert!(reducer.complete(Kind::Node), "nobody decides about Nodes");
     list(&mut reducer, Kind::IngressClass, &shop());
     assert!(Kind::ALL.iter().all(|kind| reducer.complete(*kind)));
 }
@@ -235,13 +252,13 @@ fn a_kind_that_may_not_be_listed_blocks_only_itself_and_what_depends_on_it() {
     reducer.apply(Kind::Service, Observation::ListStarted);
     reducer.apply(Kind::Service, failed());
     assert!(!reducer.settled());
-    for kind in [Kind::IngressClass, Kind::Ingress, Kind::EndpointSlice, Kind::Secret] {
+    for kind in [Kind::IngressClass, Kind::Ingress, Kind::EndpointSlice, Kind::Secret, Kind::Node] {
         list(&mut reducer, kind, &shop());
     }
     bookmarks(&mut reducer);
     assert!(reducer.settled());
     let complete: Vec<Kind> = Kind::ALL.into_iter().filter(|kind| reducer.complete(*kind)).collect();
-    assert_eq!(complete, [Kind::IngressClass, Kind::Ingress, Kind::Secret]);
+    assert_eq!(complete, [Kind::IngressClass, Kind::Ingress, Kind::Secret, Kind::Node]);
 }
 
 /// An API server that lost everything, each of whose watches ends and lists again in its own time.

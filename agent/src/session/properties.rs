@@ -5,11 +5,11 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::fixture::{
-    ModelController, class, failed, ingress, key, our_class, secret, seen, service, showing, slice, unreadable,
-    with_meta,
+    ModelController, class, failed, ingress, key, load_balancer, node, our_class, secret, seen, service, showing,
+    slice, unreadable, with_meta,
 };
 use crate::reduce::Observation;
-use roadstead_routing::object::Object;
+use roadstead_routing::object::{Object, ServiceType};
 
 /// One thing that happens. Objects are chosen by small numbers, so that they meet often.
 #[derive(Clone, Debug)]
@@ -61,6 +61,8 @@ fn object() -> impl Strategy<Value = Object> {
         2 => (0..3_u8, 0..3_i64).prop_map(|(n, created)| {
             with_meta(&service(name(n)), |meta| meta.created_at = created)
         }),
+        1 => (0..3_u8).prop_map(|n| load_balancer(name(n))),
+        1 => (0..3_u8, any::<bool>()).prop_map(|(n, is_ready)| node(name(n), is_ready)),
         4 => (0..3_u8, 0..3_u8, any::<u8>()).prop_map(|(n, of, last)| slice(name(n), name(of), last)),
     ]
 }
@@ -328,7 +330,10 @@ impl Trial {
         let wanted = |object: &&Object| match object {
             Object::IngressClass(class) => ours(&class.name),
             Object::Ingress(_) => managed(object),
-            Object::Service(service) => services.contains(&*service.name.name),
+            Object::Node(_) => true,
+            Object::Service(service) => {
+                service.service_type == ServiceType::LoadBalancer || services.contains(&*service.name.name)
+            }
             Object::EndpointSlice(slice) => services.contains(&*slice.service),
             Object::Secret(secret) => secrets.contains(&*secret.name.name),
         };

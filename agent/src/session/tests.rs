@@ -91,7 +91,7 @@ fn deltas(messages: &[wire::AgentMessage]) -> Vec<&wire::Delta> {
 fn a_first_synchronisation_sends_everything_and_completes_every_kind() {
     let pair = Pair::synced(&shop());
     assert_eq!(pair.controller.objects.len(), 4);
-    assert_eq!(pair.controller.completes, Kind::ALL.map(|kind| (kind, u64::from(kind != Kind::Secret))));
+    assert_eq!(pair.controller.completes, Kind::ALL.map(|kind| (kind, u64::from(Kind::ROUTING.contains(&kind)))));
     // Nothing dangles at any time: what is referred to comes first.
     let order: Vec<Kind> = pair.controller.upserts.iter().map(|key| key.kind).collect();
     assert_eq!(order, [Kind::EndpointSlice, Kind::Service, Kind::Ingress, Kind::IngressClass]);
@@ -101,7 +101,7 @@ fn a_first_synchronisation_sends_everything_and_completes_every_kind() {
 fn nothing_is_sent_before_every_kind_is_listed_or_failed() {
     let mut pair = Pair::new();
     pair.connect();
-    for kind in [Kind::Ingress, Kind::Service, Kind::EndpointSlice, Kind::Secret] {
+    for kind in [Kind::Ingress, Kind::Service, Kind::EndpointSlice, Kind::Secret, Kind::Node] {
         list(&mut pair.reducer, kind, &shop());
     }
     let asks = |messages: Vec<wire::AgentMessage>| {
@@ -165,7 +165,7 @@ fn a_failed_kind_is_neither_completed_nor_pruned_until_it_is_listed() {
     let mut pair = Pair::synced(&shop());
     let mut restarted = Pair { controller: std::mem::take(&mut pair.controller), ..Pair::new() };
     restarted.forget_traffic();
-    for kind in [Kind::IngressClass, Kind::Ingress, Kind::EndpointSlice, Kind::Secret] {
+    for kind in [Kind::IngressClass, Kind::Ingress, Kind::EndpointSlice, Kind::Secret, Kind::Node] {
         list(&mut restarted.reducer, kind, &shop());
     }
     restarted.observe(Kind::Service, failed());
@@ -174,7 +174,7 @@ fn a_failed_kind_is_neither_completed_nor_pruned_until_it_is_listed() {
     assert_eq!(restarted.controller.objects.len(), 4, "the Service is still known");
     assert_eq!(restarted.controller.removals, [], "and not even asked to be held back");
     let completed: Vec<Kind> = restarted.controller.completes.iter().map(|(kind, _)| *kind).collect();
-    assert_eq!(completed, [Kind::IngressClass, Kind::Ingress]);
+    assert_eq!(completed, [Kind::IngressClass, Kind::Ingress, Kind::Node]);
 
     let mut changes = list(&mut restarted.reducer, Kind::Service, &[]);
     changes.extend(bookmarks(&mut restarted.reducer));
@@ -182,7 +182,7 @@ fn a_failed_kind_is_neither_completed_nor_pruned_until_it_is_listed() {
     restarted.settle();
     assert_eq!(restarted.controller.removals, [(key(Kind::Service, "front"), wire::RemovalCause::Inferred)]);
     let expected = [(Kind::Service, 0), (Kind::EndpointSlice, 1), (Kind::Secret, 0)];
-    assert_eq!(restarted.controller.completes[2..], expected);
+    assert_eq!(restarted.controller.completes[3..], expected);
     assert_eq!(restarted.controller.objects.len(), 3);
 }
 
@@ -261,7 +261,7 @@ fn an_unreadable_object_is_not_pruned_after_a_restart() {
     restarted.observe(Kind::Ingress, Observation::ListStarted);
     restarted.observe(Kind::Ingress, unreadable(Some(key(Kind::Ingress, "web"))));
     restarted.observe(Kind::Ingress, Observation::Listed);
-    for kind in [Kind::Service, Kind::EndpointSlice, Kind::Secret] {
+    for kind in [Kind::Service, Kind::EndpointSlice, Kind::Secret, Kind::Node] {
         list(&mut restarted.reducer, kind, &shop());
     }
     restarted.connect();

@@ -35,6 +35,7 @@ pub(super) fn resource(kind: Kind) -> Resource {
         Kind::Ingress => ("networking.k8s.io", "ingresses", "/apis/networking.k8s.io/v1/ingresses"),
         Kind::Service => ("", "services", "/api/v1/services"),
         Kind::Secret => ("", "secrets", "/api/v1/secrets"),
+        Kind::Node => ("", "nodes", "/api/v1/nodes"),
         Kind::EndpointSlice => ("discovery.k8s.io", "endpointslices", "/apis/discovery.k8s.io/v1/endpointslices"),
     };
     Resource { group, plural, path, fields }

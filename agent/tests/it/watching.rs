@@ -109,7 +109,7 @@ async fn a_list_that_fails_half_way_after_a_restart_removes_nothing() {
         state.streams.len() == 2 && state.heard().findings.iter().any(|finding| finding.code == Code::IncompleteSync)
     })
     .await;
-    rig.until("the kinds that are complete", |state| state.completed() == [Kind::IngressClass]).await;
+    rig.until("the kinds that are complete", |state| state.completed() == [Kind::IngressClass, Kind::Node]).await;
     assert_eq!(rig.controller.state().keys().len(), 5);
 
     rig.api.faults().clear();
@@ -234,7 +234,7 @@ async fn a_kind_that_may_not_be_read_names_the_remedy_and_blocks_only_itself_and
     let rig = Rig::with_shop().await;
     rig.api.faults().forbid("services");
     let agent = rig.start_agent().await;
-    let others = [Kind::IngressClass, Kind::Ingress, Kind::Secret];
+    let others = [Kind::IngressClass, Kind::Ingress, Kind::Secret, Kind::Node];
     rig.until("the other kinds", |state| state.completed() == others).await;
     rig.until("the finding", |state| !state.heard().findings.is_empty()).await;
     let finding = rig.controller.state().heard().findings[0].clone();
@@ -249,15 +249,19 @@ async fn a_kind_that_may_not_be_read_names_the_remedy_and_blocks_only_itself_and
 }
 
 #[tokio::test]
-async fn an_agent_that_may_not_read_secrets_reports_all_else_and_names_the_remedy() {
+async fn an_agent_that_may_read_neither_secrets_nor_nodes_reports_all_else_and_names_the_remedy() {
     let rig = Rig::with_shop().await;
-    rig.api.faults().forbid("secrets");
+    let denied = ["nodes", "secrets"];
+    denied.iter().for_each(|resource| rig.api.faults().forbid(resource));
     let _agent = rig.start_agent().await;
     rig.until("the other kinds", |state| state.completed() == Kind::ROUTING).await;
-    rig.until("the finding", |state| !state.heard().findings.is_empty()).await;
-    let finding = rig.controller.state().heard().findings[0].clone();
-    assert_eq!(finding.code, Code::IncompleteSync);
-    assert!(finding.remedy.contains("list and watch on secrets"), "{}", finding.remedy);
+    rig.until("the findings", |state| state.heard().findings.len() == denied.len()).await;
+    let findings = rig.controller.state().heard().findings.clone();
+    assert!(findings.iter().all(|finding| finding.code == Code::IncompleteSync), "{findings:?}");
+    for resource in denied {
+        let remedy = format!("list and watch on {resource}");
+        assert!(findings.iter().any(|finding| finding.remedy.contains(&remedy)), "{findings:?}");
+    }
     assert_eq!(rig.controller.state().keys(), OURS);
 }
 

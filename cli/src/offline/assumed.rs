@@ -54,6 +54,7 @@ fn slice(service: &Service) -> EndpointSlice {
         serving: None,
         terminating: None,
         zone: None,
+        node: None,
         for_zones: Vec::new(),
     };
     EndpointSlice {

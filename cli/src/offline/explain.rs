@@ -58,7 +58,7 @@ pub fn run(args: Explain, json: bool) -> Result<Outcome, OfflineError> {
         assume_ready(&mut clusters);
     }
     let world = World::new(policy, clusters, now());
-    let at = Where { pool, zone: args.zone.as_deref().map(Into::into), region: args.region };
+    let at = Where { pool, zone: args.zone.as_deref().map(Into::into), region: args.region.as_deref().map(Into::into) };
     let mut explainer = Explainer::new(&world, at);
     let mut output = io::stdout().lock();
     match request {

@@ -78,3 +78,15 @@ fn staleness_follows_the_stream_and_the_policy() {
     assert_eq!(liveness(false, Some(60_000), 70_000), Liveness::Expired);
     assert_eq!(liveness(true, Some(60_000), 70_000), Liveness::Fresh);
 }
+
+#[test]
+fn pod_addresses_are_in_doubt_once_nobody_has_reported_them_for_long() {
+    let lost = MemberRow { lost_ms: Some(10_000), ..row(Lifecycle::Active, 100) };
+    let terms = Terms { doubt_after_ms: 300_000, ..Terms::default() };
+    let is_doubtful = |is_live, ms| step(&"eu".into(), &lost, is_live, &terms, ms).membership.is_doubtful;
+    assert!(!is_doubtful(false, 309_999));
+    assert!(is_doubtful(false, 310_000));
+    assert!(!is_doubtful(true, 310_000));
+    let fresh = MemberRow { lost_ms: None, ..lost.clone() };
+    assert!(!step(&"eu".into(), &fresh, false, &terms, u64::MAX).membership.is_doubtful);
+}

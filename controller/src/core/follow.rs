@@ -9,6 +9,7 @@ use roadstead_routing::finding::{Code, Finding, Severity};
 use roadstead_routing::id::{ClusterId, Kind, PoolName, Position};
 use roadstead_routing::membership::Lifecycle;
 use roadstead_routing::policy::{Span, StalePolicy};
+use roadstead_routing::reach::{GatewayRef, ReachMode};
 
 use crate::clerk::Terms;
 use crate::core::Core;
@@ -126,11 +127,11 @@ impl Core {
     /// Pods come and go while nobody reports them, and their addresses with them.
     fn look_for_old_addresses(&mut self) {
         let after = self.turn.policy.policy.defaults.stale_pod_ip_after;
-        let old_since_ms = self.turn.now_ms.saturating_sub(u64::from(after.seconds()) * 1_000);
         for (cluster, row) in &self.followed.members {
-            let is_lost =
-                self.ingest.session(cluster).is_none() && row.lost_ms.is_some_and(|lost| lost <= old_since_ms);
-            let finding = (is_lost && row.membership.lifecycle.serves()).then(|| old_addresses(cluster, after));
+            let policy = self.turn.policy.policy.cluster(cluster);
+            let uses_pods = policy.reach_modes().any(|mode| mode == ReachMode::PodIp);
+            let is_at_risk = row.membership.is_doubtful && row.membership.lifecycle.serves() && uses_pods;
+            let finding = is_at_risk.then(|| old_addresses(cluster, after, policy.gateway.as_ref()));
             self.turn.findings.set(&Source::Staleness(cluster.clone()), finding.into_iter().collect());
         }
     }
@@ -243,6 +244,7 @@ impl Core {
         let is_known = draining.peek().is_some() && self.publish.all_settled(&self.turn);
         Terms {
             hold_for_ms: self.followed.members.keys().filter_map(hold_for).collect(),
+            doubt_after_ms: u64::from(policy.defaults.stale_pod_ip_after.seconds()) * 1_000,
             drained: draining.filter(|_| is_known).map(|(id, _)| id.clone()).collect(),
         }
     }
@@ -270,15 +272,21 @@ impl Core {
     }
 }
 
-fn old_addresses(cluster: &ClusterId, after: Span) -> Finding {
+fn old_addresses(cluster: &ClusterId, after: Span, gateway: Option<&GatewayRef>) -> Finding {
+    let meanwhile = match gateway {
+        Some(gateway) => format!("requests go to its gateway {gateway} if that has an address, else"),
+        None => {
+            "Services with a node port are reached by that; all other requests go, with half the weight,".to_owned()
+        }
+    };
     Finding {
         cluster: cluster.clone(),
         object: None,
         code: Code::StalePodAddresses,
         severity: Severity::Warning,
         message: format!(
-            "The agent of cluster {cluster} has been away for more than {after}; requests still go to the pod addresses that \
-             it reported last, which pods of somebody else may have by now"
+            "The agent of cluster {cluster} has been away for more than {after}; {meanwhile} to the pod addresses that it \
+             reported last, which pods of somebody else may have by now"
         ),
         remedy: format!(
             "Bring the agent back. If the cluster is lost: `roadstead cluster drain {cluster}`. If that should happen by \

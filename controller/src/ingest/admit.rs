@@ -82,6 +82,7 @@ fn key_of(object: &wire::Object) -> Option<ObjectKey> {
         wire::object::Spec::IngressClass(_) => Kind::IngressClass,
         wire::object::Spec::Ingress(_) => Kind::Ingress,
         wire::object::Spec::Service(_) => Kind::Service,
+        wire::object::Spec::Node(_) => Kind::Node,
         wire::object::Spec::EndpointSlice(_) => Kind::EndpointSlice,
         wire::object::Spec::Secret(_) => Kind::Secret,
     };

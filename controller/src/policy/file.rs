@@ -6,7 +6,9 @@ use std::path::Path;
 use roadstead_proto::digest::Digest;
 use roadstead_proto::identity::Identity;
 use roadstead_routing::grant::Grant;
-use roadstead_routing::policy::{PRIORITY_MAX, Policy, WEIGHT_MAX};
+use roadstead_routing::limit::REACH_RULES_MAX;
+use roadstead_routing::policy::{ClusterPolicy, PRIORITY_MAX, Policy, WEIGHT_MAX};
+use roadstead_routing::reach::ReachMode;
 
 use super::content_digest;
 
@@ -18,7 +20,7 @@ const DNS_LABEL_BYTES_MAX: usize = 63;
 
 /// Keys that the documentation describes and that have no effect in this version. Ignoring one silently would be
 /// worse than refusing it.
-const NOT_YET: [&str; 4] = ["all_down", "gateway", "reach", "weigh_by_endpoints"];
+const NOT_YET: [&str; 2] = ["all_down", "weigh_by_endpoints"];
 
 /// A good file.
 #[derive(Clone, PartialEq, Debug)]
@@ -78,6 +80,7 @@ fn validate(policy: &Policy) -> Result<(), String> {
         if it.priority > PRIORITY_MAX {
             return Err(format!("clusters.{cluster}.priority: {} is above {PRIORITY_MAX}", it.priority));
         }
+        validate_reach(it, policy).map_err(|problem| format!("clusters.{cluster}.{problem}"))?;
     }
     for (pool, it) in &policy.pools {
         Identity::parse(&format!("pool/{pool}/edge/x"))
@@ -100,6 +103,21 @@ fn validate(policy: &Policy) -> Result<(), String> {
     }
     for (index, grant) in policy.grants.iter().enumerate() {
         validate_grant(grant).map_err(|problem| format!("grants[{index}].{problem}"))?;
+    }
+    Ok(())
+}
+
+fn validate_reach(cluster: &ClusterPolicy, policy: &Policy) -> Result<(), String> {
+    if cluster.reach_from.len() > REACH_RULES_MAX {
+        return Err(format!("reach_from: has {} entries, {REACH_RULES_MAX} are allowed", cluster.reach_from.len()));
+    }
+    for (index, from) in cluster.reach_from.iter().enumerate() {
+        if let Some(pool) = from.pool.as_ref().filter(|pool| !policy.pools.contains_key(pool)) {
+            return Err(format!("reach_from[{index}].pool: there is no pool `{pool}`"));
+        }
+    }
+    if cluster.gateway.is_none() && cluster.reach_modes().any(|mode| mode == ReachMode::Gateway) {
+        return Err("gateway: name the Service, NAMESPACE/NAME, that edges are to reach the cluster through".to_owned());
     }
     Ok(())
 }
@@ -141,8 +159,14 @@ mod tests {
 
     const GOOD: &str = "
 clusters:
-  eu-west: {region: eu, weight: 100, priority: 0, activate: auto}
-  us-east: {region: us, weight: 50}
+  eu-west: {region: eu, weight: 100, priority: 0, activate: auto, reach: pod-ip}
+  us-east:
+    region: us
+    weight: 50
+    reach: gateway
+    gateway: ingress/roadstead-gateway
+    reach_from: [{pool: internal, reach: pod-ip}, {region: us, reach: node-port}]
+    node_address: external
 pools:
   public:   {kind: edge, addresses: [203.0.113.10, '2001:db8::1'], default: true}
   internal: {kind: edge, addresses: [lb.internal.example.com]}
@@ -185,9 +209,19 @@ defaults: {strategy: spread, stale: hold}
             ("classes:\n  c: {pool: nowhere}", "classes.c.pool: there is no pool `nowhere`"),
             (
                 "clusters:\n  a: {wait: 1}",
-                "line 2: unknown key `wait`, expected one of region, weight, priority, activate, stale",
+                "line 2: unknown key `wait`, expected one of region, weight, priority, activate, stale, reach, reach_from, \
+                 gateway, node_address",
             ),
-            ("clusters:\n  a: {\n    reach: pod-ip}", "line 3: `reach` is not supported by this version"),
+            ("defaults: {\n    all_down: 503}", "line 2: `all_down` is not supported by this version"),
+            (
+                "clusters:\n  a: {reach: gateway}",
+                "clusters.a.gateway: name the Service, NAMESPACE/NAME, that edges are to reach the cluster through",
+            ),
+            ("clusters:\n  a: {gateway: x}", "line 2: `x` is not NAMESPACE/NAME or NAMESPACE/NAME:PORT of a Service"),
+            (
+                "clusters:\n  a: {reach_from: [{pool: nowhere, reach: node-port}]}",
+                "clusters.a.reach_from[0].pool: there is no pool `nowhere`",
+            ),
             ("clusters:\n  a: {priority: 1001}", "clusters.a.priority: 1001 is above 1000"),
             ("grants:\n- {hosts: []}", "grants[0].hosts: name at least one host or suffix"),
             ("grants:\n- {hosts: [a.ex.com], clusters: [A]}", "grants[0].clusters: `A` is no cluster id"),

@@ -3,8 +3,8 @@
 
 use roadstead_routing::id::{ObjectName, PortRef};
 use roadstead_routing::object::{
-    Ingress, IngressBackend, IngressClass, IngressPath, IngressRule, Meta, Object, PathType, Protocol, Service,
-    ServicePort, ServiceType,
+    Ingress, IngressBackend, IngressClass, IngressPath, IngressRule, Meta, Node, NodeAddress, NodeAddressKind, Object,
+    PathType, Protocol, Service, ServicePort, ServiceType,
 };
 use serde_json::{Value, json};
 
@@ -14,6 +14,7 @@ pub fn document(object: &Object) -> Option<Value> {
         Object::IngressClass(class) => Some(ingress_class(class)),
         Object::Ingress(it) => Some(ingress(it)),
         Object::Service(it) => Some(service(it)),
+        Object::Node(it) => Some(node(it)),
         Object::EndpointSlice(_) | Object::Secret(_) => None,
     }
 }
@@ -87,14 +88,39 @@ fn service(service: &Service) -> Value {
         ServiceType::LoadBalancer => "LoadBalancer",
         ServiceType::ExternalName => "ExternalName",
     };
+    let mut with_annotations = metadata(&service.name, &service.meta);
+    with_annotations["annotations"] = json!(service.annotations);
     json!({
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": metadata(&service.name, &service.meta),
+        "metadata": with_annotations,
         "spec": {
             "type": service_type,
             "externalName": service.external_name,
+            "externalTrafficPolicy": if service.is_local { "Local" } else { "Cluster" },
             "ports": service.ports.iter().map(service_port).collect::<Vec<_>>(),
+        },
+        "status": {"loadBalancer": service.load_balancer},
+    })
+}
+
+fn node(node: &Node) -> Value {
+    let address = |it: &NodeAddress| {
+        let kind = match it.kind {
+            NodeAddressKind::Internal => "InternalIP",
+            NodeAddressKind::External => "ExternalIP",
+        };
+        json!({"type": kind, "address": it.address})
+    };
+    json!({
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": metadata(&ObjectName::new("", node.name.clone()), &node.meta),
+        "spec": {"providerID": node.provider_id},
+        "status": {
+            "ready": node.is_ready,
+            "zone": node.zone,
+            "addresses": node.addresses.iter().map(address).collect::<Vec<_>>(),
         },
     })
 }

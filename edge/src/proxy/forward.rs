@@ -16,7 +16,7 @@ use super::edit::Edit;
 use super::reply::Problem;
 use super::{Proxy, Retries};
 use crate::balance::{self, Pick, Tried};
-use crate::upstream::{ConnectError, Lease, Progress, Protocol, RequestBody};
+use crate::upstream::{ConnectError, Lease, Progress, RequestBody};
 
 /// Endpoints that one idempotent request without a body is sent to at most.
 pub const ATTEMPTS_MAX: u32 = 3;
@@ -145,6 +145,8 @@ struct Terms<'a> {
     read_timeout: Duration,
     /// From any other byte of the request on.
     send_timeout: Duration,
+    /// `None`: any.
+    body_bytes_max: Option<u64>,
     /// `None`: the route does not say.
     retry: Option<&'a Retry>,
 }
@@ -251,14 +253,16 @@ impl Proxy {
     fn terms<'a>(&self, course: &'a Course<'_>, pick: &Pick) -> Terms<'a> {
         let upstream = course.route.clusters[pick.cluster].upstream.as_deref();
         let asked = |timeout: fn(&UpstreamSettings) -> Option<Duration>| upstream.and_then(timeout);
-        let protocol = upstream.and_then(|upstream| upstream.protocol).map(Protocol::from);
-        let protocol = protocol.unwrap_or(pick.endpoint.protocol);
+        let protocol = pick.endpoint.spoken(upstream.and_then(|upstream| upstream.protocol));
+        // A gateway makes of the request what the Ingress says (rule R-4).
+        let edited = upstream.filter(|_| !pick.endpoint.is_gateway);
         let response_timeout = self.config.response_timeout;
         Terms {
-            edit: Edit { upstream, protocol, groups: &course.groups, address: pick.endpoint.address },
+            edit: Edit { upstream: edited, protocol, groups: &course.groups, address: pick.endpoint.address },
             connect_timeout: asked(|it| it.connect_timeout).unwrap_or(self.config.connect_timeout),
             read_timeout: asked(|it| it.read_timeout).unwrap_or(response_timeout),
             send_timeout: asked(|it| it.send_timeout).unwrap_or(response_timeout),
+            body_bytes_max: upstream.and_then(|upstream| upstream.body_bytes_max).filter(|max| *max > 0),
             retry: upstream.map(|upstream| &upstream.retry).filter(|retry| **retry != Retry::default()),
         }
     }
@@ -300,8 +304,7 @@ impl Proxy {
         terms: Terms<'_>,
     ) -> Result<(Response<Incoming>, Lease), AttemptError> {
         let mut request = outgoing.take(terms.edit).ok_or(AttemptError::Final(Problem::Lost))?;
-        let bytes_max = terms.edit.upstream.and_then(|upstream| upstream.body_bytes_max).filter(|max| *max > 0);
-        if request.body_mut().exceeds(bytes_max.unwrap_or(u64::MAX)) {
+        if request.body_mut().exceeds(terms.body_bytes_max.unwrap_or(u64::MAX)) {
             return Err(AttemptError::Final(Problem::TooLarge));
         }
         progress.moved();

@@ -3,13 +3,15 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use roadstead_routing::endpoints::Destination;
 use roadstead_routing::id::ClusterId;
+use roadstead_routing::reach::ReachMode;
 use roadstead_routing::table::{BackendProtocol, ExternalName};
 
 use crate::health::{Health, Latency};
 use crate::upstream::{Name, Protocol};
 
-/// One pod address, or the name of an external service. Lives as long as a table or a request holds it, which is how
+/// One address of a pod, a node or a gateway, or the name of what is outside. Lives as long as a table or a request holds it, which is how
 /// connection pools notice that an address left the table.
 #[derive(Debug)]
 pub struct LiveEndpoint {
@@ -19,6 +21,8 @@ pub struct LiveEndpoint {
     pub name: Option<Name>,
     /// As its Service says; a route may say otherwise.
     pub protocol: Protocol,
+    /// Whether whoever answers there routes by the Ingress itself (rule R-4).
+    pub is_gateway: bool,
     /// The same at every edge and after every start: by this clients are told endpoints apart, and nothing else.
     pub mark: u64,
     pub health: Health,
@@ -45,12 +49,26 @@ impl LiveEndpoint {
         let hash = blake3::hash(format!("{cluster} {address} {host}").as_bytes());
         let (first, _) = hash.as_bytes().split_at(8);
         let mark = u64::from_le_bytes(first.try_into().expect("8 bytes"));
-        Arc::new(Self { address, name, protocol, mark, health: Health::default(), latency: Latency::default() })
+        let (health, latency) = Default::default();
+        Arc::new(Self { address, name, protocol, is_gateway: false, mark, health, latency })
+    }
+
+    /// How to speak to it where a route asks for something. A gateway decides about TLS.
+    pub fn spoken(&self, asked: Option<BackendProtocol>) -> Protocol {
+        match asked {
+            None => self.protocol,
+            Some(asked) if self.is_gateway => asked.with_tls(self.protocol.is_tls()).into(),
+            Some(asked) => asked.into(),
+        }
     }
 
     /// Whether both lead to one place.
     pub fn is_same(&self, other: &Self) -> bool {
         self.address == other.address && self.host() == other.host()
+    }
+
+    fn is_spoken_to_alike(&self, other: &Self) -> bool {
+        self.protocol == other.protocol && self.is_gateway == other.is_gateway
     }
 
     fn host(&self) -> Option<&str> {
@@ -59,30 +77,25 @@ impl LiveEndpoint {
 }
 
 impl EndpointSet {
-    /// The set of these addresses; endpoints that `before` has too are taken over with their health.
-    pub fn new(
-        cluster: &ClusterId,
-        protocol: BackendProtocol,
-        addresses: impl IntoIterator<Item = SocketAddr>,
-        before: &EndpointSet,
-    ) -> Self {
-        let protocol = protocol.into();
-        let mut addresses: Vec<SocketAddr> = addresses.into_iter().collect();
-        addresses.sort_unstable();
-        addresses.dedup();
-        let kept = |address: SocketAddr| {
-            let kept = before.get(address).filter(|endpoint| endpoint.protocol == protocol).cloned();
-            kept.unwrap_or_else(|| LiveEndpoint::new(cluster, address, protocol))
+    /// The set of where requests go; endpoints that `before` has too are taken over with their health.
+    pub fn new(cluster: &ClusterId, to: &Destination<'_>, before: &EndpointSet) -> Self {
+        let protocol = to.protocol.into();
+        let mut fresh: Vec<Arc<LiveEndpoint>> = match to.name {
+            Some(name) => vec![LiveEndpoint::external(cluster, name, protocol)],
+            None => to.addresses.iter().map(|address| LiveEndpoint::new(cluster, *address, protocol)).collect(),
         };
-        Self(addresses.into_iter().map(kept).collect())
-    }
-
-    /// The one endpoint of an external service.
-    pub fn external(cluster: &ClusterId, protocol: BackendProtocol, name: &ExternalName, before: &EndpointSet) -> Self {
-        let endpoint = LiveEndpoint::external(cluster, name, protocol.into());
-        let is_kept = |kept: &&Arc<LiveEndpoint>| kept.is_same(&endpoint) && kept.protocol == endpoint.protocol;
-        let kept = before.0.first().filter(is_kept).cloned();
-        Self(Box::new([kept.unwrap_or(endpoint)]))
+        for endpoint in &mut fresh {
+            if to.mode == ReachMode::Gateway {
+                Arc::get_mut(endpoint).expect("a new endpoint must have one owner").is_gateway = true;
+            }
+            let is_kept = |kept: &&Arc<LiveEndpoint>| kept.is_same(endpoint) && kept.is_spoken_to_alike(endpoint);
+            if let Some(kept) = before.get(endpoint.address).filter(is_kept) {
+                *endpoint = kept.clone();
+            }
+        }
+        fresh.sort_unstable_by_key(|endpoint| endpoint.address);
+        fresh.dedup_by_key(|endpoint| endpoint.address);
+        Self(fresh.into())
     }
 
     pub fn as_slice(&self) -> &[Arc<LiveEndpoint>] {
@@ -90,7 +103,6 @@ impl EndpointSet {
     }
 
     fn get(&self, address: SocketAddr) -> Option<&Arc<LiveEndpoint>> {
-        let index = self.0.binary_search_by_key(&address, |endpoint| endpoint.address).ok()?;
-        self.0.get(index).filter(|endpoint| endpoint.name.is_none())
+        self.0.binary_search_by_key(&address, |endpoint| endpoint.address).ok().and_then(|index| self.0.get(index))
     }
 }

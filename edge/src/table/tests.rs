@@ -170,7 +170,7 @@ fn zone_hints_are_applied_where_the_edge_is() {
     backend.endpoints[1].for_zones = vec!["b".into()];
     for (zone, expected) in [(Some("b"), 1), (Some("c"), 2), (None, 2)] {
         let table = LiveTable::new();
-        let mut writer = TableWriter::new(table.clone(), Locality { zone: zone.map(Arc::from), family: None });
+        let mut writer = TableWriter::new(table.clone(), Locality { zone: zone.map(Arc::from), ..Locality::default() });
         writer.put_backend(&backend);
         writer.change_hosts(vec![put(host("a", &[(PathMatch::Prefix("".into()), "web")], None))]);
         assert_eq!(addresses(table.find("a", "/").unwrap().route()).len(), expected, "{zone:?}");
@@ -203,8 +203,9 @@ fn a_route_that_sets_nothing_costs_nothing() {
 
 #[test]
 fn levels_are_what_the_strategy_makes_of_priorities_and_regions() {
-    let (writer, table) = writer();
-    let mut writer = writer.in_region("eu-west");
+    let table = LiveTable::new();
+    let at = Locality { region: Some("eu-west".into()), ..Locality::default() };
+    let mut writer = TableWriter::new(table.clone(), at);
     for (strategy, levels, distinct) in
         [(Strategy::Spread, [0, 0, 0], 0), (Strategy::Failover, [7, 3, 3], 2), (Strategy::Nearest, [1, 0, 1], 2)]
     {

@@ -24,7 +24,6 @@ use crate::health::Millis;
 pub struct TableWriter {
     table: Arc<LiveTable>,
     locality: Locality,
-    region: Arc<str>,
     backends: HashMap<BackendId, Slot>,
     /// The backends that each host names, once per mention.
     named: HashMap<HostKey, Vec<BackendId>>,
@@ -76,14 +75,10 @@ impl CompiledHost {
 }
 
 impl TableWriter {
-    /// `locality` says where this edge is: it decides which of a backend's endpoints are used (rule P-5).
+    /// `locality` says where this edge is: it decides how it gets to backends and which of their endpoints are used (rules
+    /// R-1 and P-5), and which clusters come first with `Strategy::Nearest`.
     pub fn new(table: Arc<LiveTable>, locality: Locality) -> Self {
-        Self { table, locality, region: "".into(), backends: HashMap::new(), named: HashMap::new() }
-    }
-
-    /// This edge is in `region`: with `Strategy::Nearest` clusters there come first. Empty: it is nowhere.
-    pub fn in_region(self, region: &str) -> Self {
-        Self { region: region.into(), ..self }
+        Self { table, locality, backends: HashMap::new(), named: HashMap::new() }
     }
 
     /// Creates the backend or swaps its endpoints. Requests that already chose an old endpoint finish on it.
@@ -91,13 +86,7 @@ impl TableWriter {
         let slot = self.backends.entry(backend.id.clone()).or_insert_with(|| Slot::new(&backend.id));
         slot.put = true;
         let (cluster, before) = (&backend.id.cluster, slot.live.endpoints());
-        let set = match &backend.external_name {
-            Some(name) => EndpointSet::external(cluster, backend.protocol, name, &before),
-            None => {
-                let reachable = endpoints::reachable(&backend.endpoints, &self.locality);
-                EndpointSet::new(cluster, backend.protocol, reachable.map(|endpoint| endpoint.address), &before)
-            }
-        };
+        let set = EndpointSet::new(cluster, &endpoints::destination(backend, &self.locality), &before);
         drop(before);
         slot.live.endpoints.store(Arc::new(set));
     }
@@ -200,7 +189,7 @@ impl TableWriter {
     }
 
     fn build_cluster(&mut self, part: &RouteBackend, strategy: Strategy) -> LiveCluster {
-        let is_here = !part.region.is_empty() && part.region == self.region;
+        let is_here = !part.region.is_empty() && self.locality.region.as_ref() == Some(&part.region);
         LiveCluster {
             cluster: part.cluster.clone(),
             weight: part.weight,

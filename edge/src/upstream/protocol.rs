@@ -21,11 +21,12 @@ impl Protocol {
         matches!(self, Protocol::H2c | Protocol::H2)
     }
 
+    pub fn is_tls(self) -> bool {
+        matches!(self, Protocol::Https1 | Protocol::VerifiedHttps1 | Protocol::H2)
+    }
+
     pub fn scheme(self) -> http::uri::Scheme {
-        match self {
-            Protocol::Http1 | Protocol::H2c => http::uri::Scheme::HTTP,
-            Protocol::Https1 | Protocol::VerifiedHttps1 | Protocol::H2 => http::uri::Scheme::HTTPS,
-        }
+        if self.is_tls() { http::uri::Scheme::HTTPS } else { http::uri::Scheme::HTTP }
     }
 }
 

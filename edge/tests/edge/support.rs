@@ -60,7 +60,7 @@ impl Edge {
         let clock = Clock::start();
         let shared = Shared { table: table.clone(), clock, config, metrics: metrics.clone(), stop: stop.clone() };
         let workers = Workers::start(listeners, &shared).unwrap();
-        let table = TableWriter::new(table, Locality::default()).in_region(region);
+        let table = TableWriter::new(table, Locality { region: Some(region.into()), ..Locality::default() });
         Self { address, table, metrics, stop, workers: Some(workers) }
     }
 

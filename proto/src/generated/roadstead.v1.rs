@@ -148,6 +148,7 @@ pub enum Kind {
     Service = 3,
     EndpointSlice = 4,
     Secret = 5,
+    Node = 6,
 }
 impl Kind {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -162,6 +163,7 @@ impl Kind {
             Self::Service => "KIND_SERVICE",
             Self::EndpointSlice => "KIND_ENDPOINT_SLICE",
             Self::Secret => "KIND_SECRET",
+            Self::Node => "KIND_NODE",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -173,6 +175,7 @@ impl Kind {
             "KIND_SERVICE" => Some(Self::Service),
             "KIND_ENDPOINT_SLICE" => Some(Self::EndpointSlice),
             "KIND_SECRET" => Some(Self::Secret),
+            "KIND_NODE" => Some(Self::Node),
             _ => None,
         }
     }
@@ -199,7 +202,7 @@ pub struct Object {
     pub namespace: ::prost::alloc::string::String,
     #[prost(string, tag = "3")]
     pub name: ::prost::alloc::string::String,
-    #[prost(oneof = "object::Spec", tags = "10, 11, 12, 13, 14")]
+    #[prost(oneof = "object::Spec", tags = "10, 11, 12, 13, 14, 15")]
     pub spec: ::core::option::Option<object::Spec>,
 }
 /// Nested message and enum types in `Object`.
@@ -216,6 +219,8 @@ pub mod object {
         EndpointSlice(super::EndpointSlice),
         #[prost(message, tag = "14")]
         Secret(super::Secret),
+        #[prost(message, tag = "15")]
+        Node(super::Node),
     }
 }
 /// A certificate with its key, or values that may be users.
@@ -373,6 +378,37 @@ pub struct Service {
     pub external_name: ::prost::alloc::string::String,
     #[prost(message, repeated, tag = "3")]
     pub ports: ::prost::alloc::vec::Vec<ServicePort>,
+    /// Those of prefix `roadstead.dev/`. Sorted by key.
+    #[prost(message, repeated, tag = "4")]
+    pub annotations: ::prost::alloc::vec::Vec<Annotation>,
+    /// `externalTrafficPolicy: Local`.
+    #[prost(bool, tag = "5")]
+    pub local: bool,
+    /// IPs and host names of `status.loadBalancer`.
+    #[prost(string, repeated, tag = "6")]
+    pub load_balancer: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Node {
+    /// Ready, not about to be removed, and not kept from load balancers.
+    #[prost(bool, tag = "1")]
+    pub ready: bool,
+    /// Sorted.
+    #[prost(message, repeated, tag = "2")]
+    pub addresses: ::prost::alloc::vec::Vec<NodeAddress>,
+    #[prost(string, optional, tag = "3")]
+    pub zone: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, tag = "4")]
+    pub provider_id: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NodeAddress {
+    /// ExternalIP instead of InternalIP.
+    #[prost(bool, tag = "1")]
+    pub external: bool,
+    /// 4 or 16 bytes, network order.
+    #[prost(bytes = "vec", tag = "2")]
+    pub address: ::prost::alloc::vec::Vec<u8>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ServicePort {
@@ -424,6 +460,8 @@ pub struct SliceEndpoint {
     pub zone: ::core::option::Option<::prost::alloc::string::String>,
     #[prost(string, repeated, tag = "6")]
     pub for_zones: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, optional, tag = "7")]
+    pub node: ::core::option::Option<::prost::alloc::string::String>,
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -1832,6 +1870,52 @@ pub struct Backend {
     /// Instead of endpoints.
     #[prost(message, optional, tag = "4")]
     pub external_name: ::core::option::Option<ExternalName>,
+    /// Absent: every edge goes to the pods.
+    #[prost(message, optional, tag = "5")]
+    pub reach: ::core::option::Option<Reach>,
+}
+/// Other ways than to the pods, and who takes which.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Reach {
+    /// The first that fits an edge decides.
+    #[prost(message, repeated, tag = "1")]
+    pub from: ::prost::alloc::vec::Vec<ReachFrom>,
+    #[prost(enumeration = "ReachMode", tag = "2")]
+    pub otherwise: i32,
+    /// Nodes with the node port, sorted.
+    #[prost(message, repeated, tag = "3")]
+    pub nodes: ::prost::alloc::vec::Vec<SocketAddress>,
+    #[prost(message, optional, tag = "4")]
+    pub gateway: ::core::option::Option<Gateway>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReachFrom {
+    /// Absent: any.
+    #[prost(string, optional, tag = "1")]
+    pub pool: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, optional, tag = "2")]
+    pub region: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(enumeration = "ReachMode", tag = "3")]
+    pub mode: i32,
+}
+/// Either addresses or a name.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Gateway {
+    /// Sorted.
+    #[prost(message, repeated, tag = "1")]
+    pub addresses: ::prost::alloc::vec::Vec<SocketAddress>,
+    #[prost(message, optional, tag = "2")]
+    pub name: ::core::option::Option<ExternalName>,
+    #[prost(bool, tag = "3")]
+    pub tls: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SocketAddress {
+    /// 4 or 16 bytes, network order.
+    #[prost(bytes = "vec", tag = "1")]
+    pub address: ::prost::alloc::vec::Vec<u8>,
+    #[prost(uint32, tag = "2")]
+    pub port: u32,
 }
 /// What hosts need of a Secret: a certificate, or without one the users who may enter.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1866,6 +1950,35 @@ pub struct Endpoint {
     pub port: u32,
     #[prost(string, repeated, tag = "3")]
     pub for_zones: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum ReachMode {
+    PodIp = 0,
+    NodePort = 1,
+    Gateway = 2,
+}
+impl ReachMode {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::PodIp => "REACH_MODE_POD_IP",
+            Self::NodePort => "REACH_MODE_NODE_PORT",
+            Self::Gateway => "REACH_MODE_GATEWAY",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "REACH_MODE_POD_IP" => Some(Self::PodIp),
+            "REACH_MODE_NODE_PORT" => Some(Self::NodePort),
+            "REACH_MODE_GATEWAY" => Some(Self::Gateway),
+            _ => None,
+        }
+    }
 }
 /// Generated client implementations.
 pub mod edge_config_client {

@@ -49,12 +49,28 @@ fn slice() -> EndpointSlice {
             serving: None,
             terminating: Some(true),
             zone: Some("a".into()),
+            node: None,
             for_zones: vec!["a".into(), "b".into()],
         }],
     }
 }
 
-fn one_of_each_kind() -> [Object; 4] {
+fn node() -> Node {
+    let address = |kind, address: &str| NodeAddress { kind, address: address.parse().unwrap() };
+    Node {
+        name: "worker-1".into(),
+        meta: meta(),
+        is_ready: true,
+        addresses: vec![
+            address(NodeAddressKind::Internal, "10.1.0.1"),
+            address(NodeAddressKind::External, "2001:db8::1"),
+        ],
+        zone: Some("a".into()),
+        provider_id: "aws:///a/i-0".into(),
+    }
+}
+
+fn one_of_each_kind() -> [Object; 5] {
     let service = Service {
         name: ObjectName::new("shop", "web"),
         meta: meta(),
@@ -67,6 +83,7 @@ fn one_of_each_kind() -> [Object; 4] {
             protocol: Protocol::Udp,
             app_protocol: Some("kubernetes.io/h2c".into()),
         }],
+        ..Service::default()
     };
     let class = IngressClass {
         name: "roadstead".into(),
@@ -79,6 +96,7 @@ fn one_of_each_kind() -> [Object; 4] {
         Object::Ingress(Arc::new(ingress())),
         Object::Service(Arc::new(service)),
         Object::EndpointSlice(Arc::new(slice())),
+        Object::Node(Arc::new(node())),
     ]
 }
 
@@ -100,8 +118,25 @@ fn digests_are_those_of_earlier_builds() {
         "1e7c526c2228d4ba6fe71aac0ec68206",
         "53dc26426f58db2753921ab3a127d8ff",
         "9998b68ee6fbdc20d957de9300773602",
+        "6bfdbdbc8825750fbb4f9d728516ea41",
     ];
     assert_eq!(digests, recorded);
+}
+
+#[test]
+fn what_an_address_beside_the_pods_needs_survives_the_wire() {
+    let service = Service {
+        name: ObjectName::new("ingress", "gateway"),
+        annotations: [("roadstead.dev/reach".into(), "node-port".into())].into(),
+        is_local: true,
+        load_balancer: vec!["192.0.2.1".into(), "lb.example.org".into()],
+        ..Service::default()
+    };
+    let mut slice = slice();
+    slice.endpoints[0].node = Some("worker-1".into());
+    for object in [Object::Service(service.into()), Object::EndpointSlice(slice.into())] {
+        assert_eq!(from_wire(to_wire(&object)), Ok(object));
+    }
 }
 
 #[test]

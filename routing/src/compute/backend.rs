@@ -6,10 +6,11 @@ use crate::finding::{Code, Finding, Severity};
 use crate::id::{BackendId, Kind, ObjectKey, ObjectName};
 use crate::inputs::Inputs;
 use crate::membership::Presence;
+use crate::reach::{Reach, ReachMode};
 use crate::rules::{self, Rule};
 use crate::table::{Backend, BackendProtocol};
 
-use super::BackendOutcome;
+use super::{BackendOutcome, reach};
 
 /// Finds the endpoints of one Service port that an Ingress refers to or that is kept. The findings go to every served
 /// Ingress that refers to it.
@@ -26,7 +27,8 @@ pub fn compute_backend(inputs: &Inputs, id: &BackendId) -> BackendOutcome {
         // Of what is only kept the last endpoints are better than none.
         return BackendOutcome::default();
     }
-    let problem = problem(&resolved);
+    let (way, no_way) = resolved.as_ref().map_or((None, None), |resolved| reach::reach(inputs, id, resolved));
+    let problem = problem(&resolved).or(no_way);
     let finding = |ingress: &ObjectName| {
         let (code, why, remedy) = problem.as_ref()?;
         Some(Finding {
@@ -34,12 +36,12 @@ pub fn compute_backend(inputs: &Inputs, id: &BackendId) -> BackendOutcome {
             object: Some(ObjectKey { kind: Kind::Ingress, name: ingress.clone() }),
             code: *code,
             severity: Severity::Warning,
-            message: format!("Service {} port {}: {why}; this cluster cannot serve its requests", id.service, id.port),
+            message: format!("Service {} port {}: {why}", id.service, id.port),
             remedy: (*remedy).to_owned(),
         })
     };
     let findings = referring.iter().filter_map(finding).collect();
-    let backend = (presence == Presence::Table).then(|| backend(id, resolved.unwrap_or_default()));
+    let backend = (presence == Presence::Table).then(|| backend(id, resolved.unwrap_or_default(), way));
     BackendOutcome { backend, findings }
 }
 
@@ -49,10 +51,14 @@ fn is_unknown(resolved: &Result<Resolved, Problem>, has_slices: bool) -> bool {
     resolved.as_ref().map_or(true, |resolved| !resolved.leads_somewhere() && !has_slices)
 }
 
-fn backend(id: &BackendId, resolved: Resolved) -> Backend {
-    let Resolved { endpoints, external_name, app_protocol } = resolved;
+fn backend(id: &BackendId, resolved: Resolved, reach: Option<Box<Reach>>) -> Backend {
+    let Resolved { mut endpoints, external_name, app_protocol, .. } = resolved;
+    if reach.as_ref().is_some_and(|reach| !reach.uses(ReachMode::PodIp)) {
+        endpoints = Vec::new();
+    }
     let spoken = app_protocol.as_deref().and_then(protocol).filter(|_| rules::on(Rule::AppProtocol));
-    Backend { id: id.clone(), protocol: spoken.unwrap_or(BackendProtocol::Http1), endpoints, external_name }
+    let protocol = spoken.unwrap_or(BackendProtocol::Http1);
+    Backend { id: id.clone(), protocol, endpoints, external_name, reach }
 }
 
 fn problem(resolved: &Result<Resolved, Problem>) -> Option<(Code, String, &'static str)> {
@@ -68,5 +74,5 @@ fn problem(resolved: &Result<Resolved, Problem>) -> Option<(Code, String, &'stat
         }
     };
     let why = resolved.as_ref().map_or_else(ToString::to_string, |_| "no endpoint is ready".to_owned());
-    Some((code, why, remedy))
+    Some((code, format!("{why}; this cluster cannot serve its requests"), remedy))
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::class::{self, NoPool};
 use crate::declare::{Declared, declare};
 use crate::id::{BackendId, ClusterId, HostKey, Kind, ObjectKey, ObjectName, PoolName, PortRef};
-use crate::object::{EndpointSlice, Ingress, IngressClass, Object, Secret, SecretContent, Service};
+use crate::object::{EndpointSlice, Ingress, IngressClass, Node, Object, Secret, SecretContent, Service};
 use crate::policy::Policy;
 
 #[derive(Clone, Debug, Default)]
@@ -17,6 +17,7 @@ pub(crate) struct Cluster {
     classes: BTreeMap<Arc<str>, Arc<IngressClass>>,
     ingresses: BTreeMap<ObjectName, Held>,
     services: BTreeMap<ObjectName, Arc<Service>>,
+    nodes: BTreeMap<Arc<str>, Arc<Node>>,
     slices: BTreeMap<ObjectName, Arc<EndpointSlice>>,
     secrets: BTreeMap<ObjectName, Arc<Secret>>,
     /// Ingresses by the class that decides about them, managed or not.
@@ -57,6 +58,8 @@ pub(crate) struct Served {
 pub(super) struct Touched {
     /// Services whose ports may lead elsewhere.
     pub(super) services: Vec<ObjectName>,
+    /// Whether node ports may lead elsewhere.
+    pub(super) nodes: bool,
     pub(super) moves: Vec<Move>,
     /// Hosts that may show another certificate.
     pub(super) hosts: Vec<(PoolName, HostKey)>,
@@ -119,12 +122,14 @@ impl Cluster {
             Some(Object::IngressClass(class)) => self.set_class(&class.name.clone(), Some(class), policy),
             Some(Object::Ingress(ingress)) => self.set_ingress(&ingress.name.clone(), Some(ingress), policy),
             Some(Object::Service(service)) => self.set_service(&service.name.clone(), Some(service)),
+            Some(Object::Node(node)) => self.set_node(&node.name.clone(), Some(node)),
             Some(Object::EndpointSlice(slice)) => self.set_slice(&slice.name.clone(), Some(slice)),
             Some(Object::Secret(secret)) => self.set_secret(&secret.name.clone(), Some(secret)),
             None => match key.kind {
                 Kind::IngressClass => self.set_class(&key.name.name, None, policy),
                 Kind::Ingress => self.set_ingress(&key.name, None, policy),
                 Kind::Service => self.set_service(&key.name, None),
+                Kind::Node => self.set_node(&key.name.name, None),
                 Kind::EndpointSlice => self.set_slice(&key.name, None),
                 Kind::Secret => self.set_secret(&key.name, None),
             },
@@ -151,6 +156,7 @@ impl Cluster {
         self.classes.is_empty()
             && self.ingresses.is_empty()
             && self.services.is_empty()
+            && self.nodes.is_empty()
             && self.slices.is_empty()
             && self.secrets.is_empty()
     }
@@ -160,6 +166,7 @@ impl Cluster {
             Kind::IngressClass => self.classes.get(&key.name.name).cloned().map(Object::IngressClass),
             Kind::Ingress => self.ingresses.get(&key.name).map(|held| Object::Ingress(held.ingress.clone())),
             Kind::Service => self.services.get(&key.name).cloned().map(Object::Service),
+            Kind::Node => self.nodes.get(&key.name.name).cloned().map(Object::Node),
             Kind::EndpointSlice => self.slices.get(&key.name).cloned().map(Object::EndpointSlice),
             Kind::Secret => self.secrets.get(&key.name).cloned().map(Object::Secret),
         }
@@ -171,7 +178,8 @@ impl Cluster {
         let services = self.services.values().cloned().map(Object::Service);
         let slices = self.slices.values().cloned().map(Object::EndpointSlice);
         let secrets = self.secrets.values().cloned().map(Object::Secret);
-        classes.chain(ingresses).chain(services).chain(slices).chain(secrets)
+        let nodes = self.nodes.values().cloned().map(Object::Node);
+        classes.chain(ingresses).chain(services).chain(slices).chain(secrets).chain(nodes)
     }
 
     pub(super) fn ingress_names(&self) -> impl Iterator<Item = &ObjectName> {
@@ -188,6 +196,10 @@ impl Cluster {
 
     pub(crate) fn service(&self, name: &ObjectName) -> Option<&Service> {
         self.services.get(name).map(|service| &**service)
+    }
+
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.values().map(|node| &**node)
     }
 
     pub(crate) fn slices(&self, service: &ObjectName) -> impl Iterator<Item = &EndpointSlice> {
@@ -304,6 +316,14 @@ impl Cluster {
         }
         replace(&mut self.services, name, service);
         Touched { services: vec![name.clone()], ..Touched::default() }
+    }
+
+    fn set_node(&mut self, name: &Arc<str>, node: Option<Arc<Node>>) -> Touched {
+        if self.nodes.get(name) == node.as_ref() {
+            return Touched::default();
+        }
+        replace(&mut self.nodes, name, node);
+        Touched { nodes: true, ..Touched::default() }
     }
 
     fn set_slice(&mut self, name: &ObjectName, slice: Option<Arc<EndpointSlice>>) -> Touched {

@@ -24,7 +24,7 @@ use crate::settings::{Redirect, RedirectTo};
 use crate::table::{Backend, BackendProtocol, Route, Table, Target};
 
 use super::world::{self, POOL, words};
-use super::{guard, membership};
+use super::{guard, membership, reach};
 
 // One test for each case, made by build.rs.
 include!(concat!(env!("OUT_DIR"), "/cases.rs"));
@@ -66,7 +66,7 @@ const FILES: [&str; 14] = [
 
 #[test]
 fn every_case_file_is_run() {
-    let named = FILES.into_iter().chain(["guard", "membership"]).map(|name| format!("{name}.yaml"));
+    let named = FILES.into_iter().chain(["guard", "membership", "reach"]).map(|name| format!("{name}.yaml"));
     let found = std::fs::read_dir(folder()).expect("case files").map(|it| it.expect("an entry").file_name());
     let found: BTreeSet<_> = found.map(|name| name.into_string().expect("UTF-8")).collect();
     assert_eq!(found, named.collect());
@@ -95,6 +95,7 @@ pub(super) fn all_failures() -> Vec<String> {
     let mut failures: Vec<_> = FILES.iter().flat_map(|file| failures_of(file)).collect();
     failures.extend(guard::failures());
     failures.extend(membership::failures());
+    failures.extend(reach::failures());
     failures
 }
 
@@ -293,6 +294,7 @@ fn check_endpoint_case(case: &EndpointCase) -> Option<String> {
     let at = Locality {
         zone: case.zone.as_deref().map(Into::into),
         family: case.family.as_deref().map(|family| if family == "IPv6" { Family::Ipv6 } else { Family::Ipv4 }),
+        ..Locality::default()
     };
     let slices = parse_slices(&case.slices);
     // The order of slices must not matter.
@@ -312,7 +314,7 @@ fn check_endpoint_case(case: &EndpointCase) -> Option<String> {
     None
 }
 
-fn parse_slices(text: &str) -> Vec<EndpointSlice> {
+pub(super) fn parse_slices(text: &str) -> Vec<EndpointSlice> {
     let mut slices: Vec<EndpointSlice> = Vec::new();
     for line in text.lines() {
         let words = words(line);
@@ -343,13 +345,15 @@ fn parse_slices(text: &str) -> Vec<EndpointSlice> {
 fn parse_endpoint(words: &[String]) -> SliceEndpoint {
     let has = |word: &str| words.iter().any(|it| it == word);
     let condition = |yes: &str, no: &str| if has(yes) { Some(true) } else { has(no).then_some(false) };
-    let zones = words.iter().find_map(|word| word.strip_prefix("for="));
+    let option = |key: &str| words.iter().find_map(|word| word.strip_prefix(key));
+    let zones = option("for=");
     SliceEndpoint {
         address: words[0].parse().expect("an address"),
         ready: condition("ready", "unready"),
         serving: condition("serving", "unserving"),
         terminating: condition("terminating", "staying"),
         zone: None,
+        node: option("node=").map(Into::into),
         for_zones: zones.into_iter().flat_map(|zones| zones.split(',')).map(Into::into).collect(),
     }
 }

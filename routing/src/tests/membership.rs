@@ -67,6 +67,7 @@ fn member(words: &[String]) -> Membership {
         lifecycle: Lifecycle::parse(&words[0]).expect("a lifecycle"),
         percent: words.get(1).map_or(100, |percent| percent.parse().expect("a percentage")),
         liveness: words.get(2).map_or(Liveness::Fresh, |text| Liveness::parse(text).expect("a liveness")),
+        is_doubtful: words.iter().any(|word| word == "doubtful"),
     }
 }
 

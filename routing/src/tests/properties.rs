@@ -15,8 +15,12 @@ use crate::id::{ClusterId, HostKey, Kind, ObjectKey, ObjectName, PoolName, PortR
 use crate::inputs::{Dirty, Inputs};
 use crate::lookup::{HostMatcher, request_host, request_path};
 use crate::membership::{Lifecycle, Liveness, Membership};
-use crate::object::{Ingress, IngressBackend, IngressPath, IngressRule, IngressTls, Meta, Object, PathType};
+use crate::object::{
+    Ingress, IngressBackend, IngressPath, IngressRule, IngressTls, Meta, Node, NodeAddress, NodeAddressKind, Object,
+    PathType, Service, ServiceType,
+};
 use crate::policy::{CONTROLLER_NAME, ClusterPolicy, Policy};
+use crate::reach;
 use crate::table::{Host, PathMatch, Route, RouteBackend, Table, Target};
 
 use super::naive;
@@ -185,7 +189,30 @@ fn object() -> impl Strategy<Value = Object> {
     let service = (names(), any::<bool>()).prop_map(|((ns, name), real)| world::service(ns, name, real));
     let addresses = prop::collection::vec(select(vec!["10.0.0.1", "10.0.0.2", "fd00::1"]), 0..3);
     let slice = (names(), addresses).prop_map(|((ns, name), addresses)| world::slice(ns, name, &addresses));
-    prop_oneof![6 => ingress(), 2 => class, 2 => service, 2 => slice]
+    prop_oneof![6 => ingress(), 2 => class, 2 => service, 2 => slice, 1 => reached_service(), 1 => node()]
+}
+
+/// A Service with a node port, and perhaps addresses of its own: s1 of n1 is the gateway of a policy.
+fn reached_service() -> impl Strategy<Value = Object> {
+    let names = (select(vec!["n1", "n2"]), select(vec!["s1", "s2", "s3"]));
+    let reach = select(vec![None, None, Some("node-port"), Some("gateway"), Some("pod-ip"), Some("x")]);
+    let at = prop::sample::subsequence(vec!["192.0.2.1", "192.0.2.2", "lb.example.org"], 0..=2);
+    (names, reach, at, any::<bool>()).prop_map(|((namespace, name), reach, at, is_local)| {
+        let Object::Service(plain) = world::service(namespace, name, true) else { unreachable!("it makes Services") };
+        let mut service = Service { is_local, service_type: ServiceType::LoadBalancer, ..Service::clone(&plain) };
+        service.ports[0].node_port = 30_080;
+        service.annotations = reach.into_iter().map(|mode| (reach::ANNOTATION.into(), mode.into())).collect();
+        service.load_balancer = at.into_iter().map(Into::into).collect();
+        Object::Service(Arc::new(service))
+    })
+}
+
+fn node() -> impl Strategy<Value = Object> {
+    (select(vec!["w1", "w2"]), any::<bool>(), 0..3_u8).prop_map(|(name, is_ready, last)| {
+        let kind = if last == 0 { NodeAddressKind::External } else { NodeAddressKind::Internal };
+        let addresses = vec![NodeAddress { kind, address: [10, 1, 0, last].into() }];
+        Object::Node(Arc::new(Node { name: name.into(), is_ready, addresses, ..Node::default() }))
+    })
 }
 
 fn cluster() -> impl Strategy<Value = ClusterId> {
@@ -213,8 +240,13 @@ enum Step {
 }
 
 fn membership() -> impl Strategy<Value = Membership> {
-    let parts = (select(Lifecycle::ALL.to_vec()), 0..=100_u8, select(Liveness::ALL.to_vec()));
-    let any = parts.prop_map(|(lifecycle, percent, liveness)| Membership { lifecycle, percent, liveness });
+    let parts = (select(Lifecycle::ALL.to_vec()), 0..=100_u8, select(Liveness::ALL.to_vec()), any::<bool>());
+    let any = parts.prop_map(|(lifecycle, percent, liveness, is_doubtful)| Membership {
+        lifecycle,
+        percent,
+        liveness,
+        is_doubtful,
+    });
     // Staleness matters most where it is all that differs.
     let expired = Membership { liveness: Liveness::Expired, ..Membership::default() };
     prop_oneof![2 => any, 1 => Just(Membership::default()), 1 => Just(expired)]
@@ -242,7 +274,15 @@ fn policies() -> impl Strategy<Value = Policy> {
         policy
     };
     let unlisted = || Policy { classes: BTreeMap::new(), ..world::policy() };
-    select(vec![world::policy(), weighted(), smaller(), unlisted()])
+    let reaching = |yaml: &str| {
+        let mut policy = world::policy();
+        policy.clusters.insert(ClusterId::from("a"), serde_saphyr::from_str(yaml).expect("a cluster"));
+        policy
+    };
+    let nodes = || reaching("{reach_from: [{region: us, reach: node-port}]}");
+    let gateway = || reaching("{reach: gateway, gateway: n1/s1}");
+    let fallback = || reaching("{gateway: n1/s1}");
+    select(vec![world::policy(), weighted(), smaller(), unlisted(), nodes(), gateway(), fallback()])
 }
 
 fn rich_policies() -> impl Strategy<Value = Policy> {

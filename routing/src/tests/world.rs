@@ -218,6 +218,7 @@ pub(super) fn service(namespace: &str, name: &str, has_addresses: bool) -> Objec
             _ => "elsewhere.example.org".into(),
         },
         ports: vec![port("http", 80), port("adm", 81)],
+        ..Service::default()
     }))
 }
 
@@ -229,6 +230,7 @@ pub(super) fn slice(namespace: &str, service: &str, addresses: &[&str]) -> Objec
         serving: None,
         terminating: None,
         zone: None,
+        node: None,
         for_zones: Vec::new(),
     };
     Object::EndpointSlice(Arc::new(EndpointSlice {

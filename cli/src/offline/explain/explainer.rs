@@ -20,7 +20,7 @@ pub struct Where {
     /// `None`: the policy has no default pool.
     pub pool: Option<PoolName>,
     pub zone: Option<Arc<str>>,
-    pub region: Option<String>,
+    pub region: Option<Arc<str>>,
 }
 
 pub struct Explainer<'w> {
@@ -38,7 +38,7 @@ impl<'w> Explainer<'w> {
     /// If the request names no pool that there is.
     pub fn answer(&mut self, request: &Request) -> Result<Answer, String> {
         let pool = self.pool(request)?;
-        let at = self.locality(request);
+        let at = self.locality(request, &pool);
         let (host, path) = (lookup::request_host(&request.host), lookup::request_path(&request.path));
         let place = self.kept.find(&self.world.table, &pool, &host, &path);
         let written = self.kept.written(self.world, place);
@@ -74,8 +74,9 @@ impl<'w> Explainer<'w> {
         }
     }
 
-    fn locality(&self, request: &Request) -> Locality {
-        Locality { zone: request.zone.as_deref().map(Into::into).or_else(|| self.at.zone.clone()), family: None }
+    fn locality(&self, request: &Request, pool: &PoolName) -> Locality {
+        let zone = request.zone.as_deref().map(Into::into).or_else(|| self.at.zone.clone());
+        Locality { zone, region: self.at.region.clone(), pool: Some(pool.clone()), family: None }
     }
 
     /// What the client gets, and from whom.
@@ -106,7 +107,7 @@ impl<'w> Explainer<'w> {
         let preference = (seen.place.by.strategy(), self.at.region.as_deref());
         let shares = leg::shares(part.backends, preference, |id| usable(id) > 0);
         why.shares(part.backends, &shares, usable);
-        why.zone(at, shares.iter().filter_map(|(part, _)| self.backend(part)));
+        why.ways(at, shares.iter().filter_map(|(part, _)| self.backend(part)));
         Shared { weight: part.weight, sum: shares.iter().map(|(_, weight)| u64::from(*weight)).sum(), shares }
     }
 
@@ -146,17 +147,17 @@ impl<'w> Explainer<'w> {
     /// How many [`Self::endpoints`] there are.
     fn usable(&self, id: &BackendId, at: &Locality) -> usize {
         let Some(backend) = self.world.table.backends.get(id) else { return 0 };
-        usize::from(backend.external_name.is_some()).max(endpoints::reachable(&backend.endpoints, at).count())
+        endpoints::destination(backend, at).len()
     }
 
     /// What an edge at `at` can send to, sorted as text; a name that it resolves itself counts as one.
     fn endpoints(&self, id: &BackendId, at: &Locality) -> Vec<String> {
         let Some(backend) = self.world.table.backends.get(id) else { return Vec::new() };
-        if let Some(name) = &backend.external_name {
+        let destination = endpoints::destination(backend, at);
+        if let Some(name) = destination.name {
             return vec![format!("{}:{}", name.host, name.port)];
         }
-        let reachable = endpoints::reachable(&backend.endpoints, at);
-        let mut addresses: Vec<_> = reachable.map(|endpoint| endpoint.address.to_string()).collect();
+        let mut addresses: Vec<_> = destination.addresses.iter().map(ToString::to_string).collect();
         addresses.sort();
         addresses
     }

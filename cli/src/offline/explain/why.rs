@@ -6,6 +6,7 @@ use roadstead_routing::class::{self, ChosenBy};
 use roadstead_routing::endpoints::{self, Locality};
 use roadstead_routing::finding::{Code, Finding};
 use roadstead_routing::id::{BackendId, HostKey, PoolName};
+use roadstead_routing::reach::ReachMode;
 use roadstead_routing::table::{self, PathMatch, Route, RouteBackend, SecretId, Target};
 
 use super::answer::Step;
@@ -241,10 +242,28 @@ impl Why {
         self.say("S-11", text);
     }
 
-    /// Whether zone hints leave endpoints out.
-    pub fn zone<'a>(&mut self, at: &Locality, backends: impl Iterator<Item = &'a table::Backend>) {
-        let Some(zone) = &at.zone else { return };
+    /// How the edge gets there, where it does not go to all pods.
+    pub fn ways<'a>(&mut self, at: &Locality, backends: impl Iterator<Item = &'a table::Backend>) {
         for backend in backends {
+            let text = match endpoints::destination(backend, at).mode {
+                ReachMode::PodIp => {
+                    self.zone(at, backend);
+                    continue;
+                }
+                ReachMode::NodePort => format!("{} is reached by its node port, at ready nodes.", backend.id),
+                ReachMode::Gateway => format!(
+                    "{} is reached through its cluster's gateway, which gets the client's host and path and routes by \
+                     the Ingress itself.",
+                    backend.id
+                ),
+            };
+            self.say("R-1", text);
+        }
+    }
+
+    /// Whether zone hints leave endpoints out.
+    fn zone(&mut self, at: &Locality, backend: &table::Backend) {
+        if let Some(zone) = &at.zone {
             let reachable = endpoints::reachable(&backend.endpoints, at).count();
             if reachable < backend.endpoints.len() {
                 let all = backend.endpoints.len();

@@ -518,16 +518,7 @@ pub(super) fn ingress(name: &str, host: &str, service: &str) -> Object {
 
 pub(super) fn service(name: &str) -> Object {
     let port = ServicePort { port: 80, ..ServicePort::default() };
-    Object::Service(
-        Service {
-            name: ObjectName::new("shop", name),
-            meta: Default::default(),
-            service_type: Default::default(),
-            external_name: "".into(),
-            ports: vec![port],
-        }
-        .into(),
-    )
+    Object::Service(Service { name: ObjectName::new("shop", name), ports: vec![port], ..Service::default() }.into())
 }
 
 pub(super) fn slice(service: &str, last_octets: &[u8]) -> Object {
@@ -537,6 +528,7 @@ pub(super) fn slice(service: &str, last_octets: &[u8]) -> Object {
         serving: None,
         terminating: None,
         zone: None,
+        node: None,
         for_zones: Vec::new(),
     };
     Object::EndpointSlice(

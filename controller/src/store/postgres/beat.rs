@@ -182,7 +182,8 @@ async fn write(connection: &mut PgConnection, cluster: &ClusterId, member: &Memb
     sqlx::query!(
         "UPDATE clusters SET lifecycle = $2, percent = $3, liveness = $4,
                              ramp_since = to_timestamp($5::bigint / 1000.0), ramp_from = $6, ramp_seconds = $7,
-                             lifecycle_at = to_timestamp($8::bigint / 1000.0), lifecycle_by = $9, lifecycle_reason = $10
+                             lifecycle_at = to_timestamp($8::bigint / 1000.0), lifecycle_by = $9, lifecycle_reason = $10,
+                             doubtful = $11
          WHERE id = $1",
         cluster.as_str(),
         member.membership.lifecycle.as_str(),
@@ -194,6 +195,7 @@ async fn write(connection: &mut PgConnection, cluster: &ClusterId, member: &Memb
         member.changed_ms as i64,
         member.by,
         member.reason,
+        member.membership.is_doubtful,
     )
     .execute(connection)
     .await

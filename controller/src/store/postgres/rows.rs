@@ -33,7 +33,7 @@ pub(super) async fn clusters(
     let rows = sqlx::query!(
         r#"SELECT id, cluster_uid, epoch, durable_seq, digest_key, compacted_epoch, compacted_seq, settled,
                   settled_incarnation, epoch_floor, epoch_ends, live_by, live_instance, live_agent,
-                  (extract(epoch FROM lost_at) * 1000)::bigint AS lost_ms, lifecycle, percent, liveness,
+                  (extract(epoch FROM lost_at) * 1000)::bigint AS lost_ms, lifecycle, percent, liveness, doubtful,
                   (extract(epoch FROM ramp_since) * 1000)::bigint AS ramp_since_ms, ramp_from, ramp_seconds,
                   (extract(epoch FROM lifecycle_at) * 1000)::bigint AS "changed_ms!", lifecycle_by, lifecycle_reason
            FROM clusters WHERE $1::text IS NULL OR id = $1"#,
@@ -53,6 +53,7 @@ pub(super) async fn clusters(
             lifecycle: Lifecycle::parse(&row.lifecycle).ok_or_else(|| unreadable("lifecycle", &row.lifecycle))?,
             percent: percent(row.percent),
             liveness: Liveness::parse(&row.liveness).ok_or_else(|| unreadable("liveness", &row.liveness))?,
+            is_doubtful: row.doubtful,
         };
         let member = MemberRow {
             membership,
