@@ -17,6 +17,7 @@ mod identity;
 mod incomplete_lists;
 mod lifecycle;
 mod pods;
+mod reach;
 mod replicas;
 mod restart;
 mod scenario;

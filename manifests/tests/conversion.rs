@@ -207,6 +207,63 @@ fn an_external_name_service_keeps_its_name() {
 }
 
 #[test]
+fn a_service_keeps_what_other_ways_to_it_need() {
+    let object = json!({
+        "metadata": {
+            "name": "gateway", "namespace": "ingress",
+            "annotations": {"roadstead.dev/reach": "node-port", "roadstead.dev/other": "x", "example.com/x": "y"},
+        },
+        "spec": {"type": "LoadBalancer", "externalTrafficPolicy": "Local"},
+        "status": {"loadBalancer": {"ingress": [
+            {"ip": "192.0.2.1", "hostname": "both.example.org"}, {"hostname": "lb.example.org"}, {},
+        ]}},
+    });
+    let Object::Service(service) = decode(Kind::Service, object).unwrap().object else { panic!("a Service") };
+    assert!(service.is_local);
+    assert_eq!(service.load_balancer, ["192.0.2.1".into(), "lb.example.org".into()]);
+    assert_eq!(service.annotations, [("roadstead.dev/reach".into(), "node-port".into())].into());
+}
+
+#[test]
+fn nodes_say_whether_and_where_they_take_requests() {
+    let ready = json!([{"type": "MemoryPressure", "status": "False"}, {"type": "Ready", "status": "True"}]);
+    let node = |metadata: Value, spec: Value, conditions: &Value| {
+        let mut object = json!({"metadata": metadata, "spec": spec, "status": {"conditions": conditions, "addresses": [
+            {"type": "Hostname", "address": "worker-1"}, {"type": "ExternalIP", "address": "2001:db8::1"},
+            {"type": "InternalIP", "address": "10.1.0.1"}, {"type": "InternalIP", "address": "not an address"},
+            {"type": "InternalIP", "address": "10.1.0.1"},
+        ]}});
+        object["metadata"]["name"] = "worker-1".into();
+        let Object::Node(node) = decode(Kind::Node, object).unwrap().object else { panic!("a Node") };
+        node
+    };
+    let whole = json!({
+        "uid": "u-1", "resourceVersion": "9", "generation": 4, "labels": {"topology.kubernetes.io/zone": "a"},
+    });
+    let node_1 = node(whole, json!({"providerID": "aws:///a/i-0"}), &ready);
+    let addresses: Vec<String> = node_1.addresses.iter().map(|it| format!("{:?} {}", it.kind, it.address)).collect();
+    assert_eq!(addresses, ["Internal 10.1.0.1", "External 2001:db8::1"]);
+    assert_eq!((node_1.is_ready, node_1.zone.as_deref(), &*node_1.provider_id), (true, Some("a"), "aws:///a/i-0"));
+    assert_eq!((&*node_1.meta.uid, &*node_1.meta.resource_version), ("u-1", ""), "a heartbeat is no change");
+
+    let not_ready = json!([{"type": "Ready", "status": "Unknown"}]);
+    let taint = json!({"taints": [{"key": "ToBeDeletedByClusterAutoscaler", "effect": "NoSchedule"}]});
+    let excluded = json!({"labels": {"node.kubernetes.io/exclude-from-external-load-balancers": ""}});
+    let leaving = json!({"deletionTimestamp": "2026-01-01T00:00:00Z"});
+    for (metadata, spec, conditions) in [
+        (json!({}), json!({}), &not_ready),
+        (json!({}), json!({}), &json!([])),
+        (json!({}), taint, &ready),
+        (excluded, json!({}), &ready),
+        (leaving, json!({}), &ready),
+    ] {
+        assert!(!node(metadata.clone(), spec.clone(), conditions).is_ready, "{metadata} {spec} {conditions}");
+    }
+    let cordoned = node(json!({}), json!({"unschedulable": true}), &ready);
+    assert!(cordoned.is_ready, "a cordoned node still answers for its pods");
+}
+
+#[test]
 fn endpoints_keep_their_three_valued_conditions_and_zones() {
     let zones: Vec<Value> = (0..10).map(|zone| json!({"name": format!("z{zone}")})).collect();
     let (slice, problems) = slice(json!({

@@ -5,8 +5,9 @@ use std::time::Duration;
 use roadstead_edge::proxy::Config;
 use roadstead_edge::table::{CompiledHost, HostChange};
 use roadstead_edge::upstream::NamePolicy;
+use roadstead_routing::reach::{Gateway, GatewayAddress, Reach, ReachMode};
 use roadstead_routing::settings::{Retry, Rewrite, UpstreamSettings};
-use roadstead_routing::table::{Backend, ExternalName, PathMatch, Target};
+use roadstead_routing::table::{Backend, BackendProtocol, ExternalName, PathMatch, Target};
 use tokio::net::TcpListener;
 
 use crate::support::{Act, Client, Edge, Expect, Pod, Seen, get, host_of, id, ok};
@@ -192,6 +193,34 @@ async fn what_timed_out_is_repeated_only_where_a_route_asks_for_it() {
         });
         assert_eq!(get(edge.address, HOST, "/").await.status(), status);
     }
+}
+
+#[tokio::test]
+async fn a_gateway_sees_what_the_client_sent_and_limits_still_hold() {
+    let pod = Pod::saying("gateway").await;
+    let mut edge = Edge::start();
+    let at = GatewayAddress::Addresses(vec![pod.address]);
+    let gateway = Some(Gateway { at, is_tls: false });
+    let reach = Some(Box::new(Reach { otherwise: ReachMode::Gateway, gateway, ..Reach::default() }));
+    edge.serve_upstream(
+        HOST,
+        &[],
+        UpstreamSettings {
+            rewrite: Some(Rewrite { template: "/inner".into() }),
+            host: Some("inner.example.com".into()),
+            forwarded_prefix: Some("/x".into()),
+            protocol: Some(BackendProtocol::Https1),
+            body_bytes_max: Some(3),
+            ..default()
+        },
+    );
+    edge.table.put_backend(&Backend { reach, ..Backend::empty(id("eu")) });
+    assert_eq!(get(edge.address, HOST, "/a?b").await.text(), "gateway");
+    let seen = pod.requests().remove(0);
+    assert_eq!((seen.line(), seen.header("host")), ("GET /a?b HTTP/1.1", vec![HOST]));
+    assert!(seen.header("x-forwarded-prefix").is_empty());
+    let request = format!("POST / HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 4\r\n\r\nbody");
+    assert_eq!(Client::connect(edge.address).await.send(request).await.status(), 413);
 }
 
 fn named(host: &str, port: u16) -> Backend {
