@@ -82,6 +82,44 @@ async fn redirects_have_their_codes() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn while_nobody_can_serve_clients_are_told_what_the_policy_or_the_ingress_says() -> anyhow::Result<()> {
+    let plan = Plan::new(&["eu"], 1).policy("defaults: {all_down: 'https://status.example.com/'}");
+    let mut site = plan.start().await?;
+    site.cluster("eu").deploy("web", 1).await?;
+    annotated(&mut site, json!({}), async |edge| status(edge, "/").await == 200).await?;
+    site.cluster("eu").publish("web", 0)?;
+    site.answers(HOST, 302).await?;
+    let answer = Ask::get(site.edge(0), HOST, "/x").send().await?;
+    anyhow::ensure!(answer.field("location") == "https://status.example.com/", "{:?}", answer.fields);
+    annotated(&mut site, json!({"all-down": "500"}), async |edge| status(edge, "/").await == 500).await?;
+    site.system.stop().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_may_be_weighed_by_its_endpoints() -> anyhow::Result<()> {
+    let mut site = Plan::new(&["eu", "us"], 1).policy("defaults: {weigh_by_endpoints: true}").start().await?;
+    for (cluster, pods) in [("eu", 4), ("us", 1)] {
+        site.cluster(cluster).serve(HOST, "web", pods).await?;
+    }
+    let edge = site.edge(0);
+    // Of 50 requests in turn every cluster gets its share, give or take one.
+    let is_shared = async |eu: u32| {
+        let mut answered = 0;
+        for _ in 0..50 {
+            let answer = Ask::get(edge, HOST, "/").send().await;
+            answered += u32::from(answer.is_ok_and(|answer| answer.echo["cluster"] == "eu"));
+        }
+        answered.abs_diff(eu) <= 1
+    };
+    until(WITHIN, "four of five requests go to four pods", async || is_shared(40).await).await?;
+    site.cluster("eu").publish("web", 1)?;
+    until(WITHIN, "half of the requests go to one of two pods", async || is_shared(25).await).await?;
+    site.system.stop().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn paths_are_rewritten_by_the_groups_of_their_pattern() -> anyhow::Result<()> {
     let (mut site, edge) = shop().await?;
     let rewriting =

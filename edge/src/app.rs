@@ -154,10 +154,7 @@ pub async fn serve(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::register(&mut registry));
 
     let table = LiveTable::new();
-    let known = |text: &str| (!text.is_empty()).then(|| Arc::from(text));
-    let (zone_, region_) = (zone.as_deref().and_then(known), known(&region));
-    let locality = Locality { zone: zone_, region: region_, pool: Some(pool.clone()), family: None };
-    let writer = TableWriter::new(table.clone(), locality);
+    let writer = TableWriter::new(table.clone(), locality(&pool, &region, zone.as_deref()));
     let users = Users::default();
     let holdings = Holdings::new(pool.clone(), writer).admitting(users.clone());
     let mut holdings = without(&off, holdings.showing(secured.as_ref().map(|it| it.certificates.clone())));
@@ -218,6 +215,12 @@ fn without(off: &UnsafeOff, holdings: Holdings) -> Holdings {
     let checks = [(Part::Guard, Check::Guard), (Part::World, Check::World), (Part::Positions, Check::Positions)];
     let skipped = checks.into_iter().filter(|(part, _)| off.has(*part));
     skipped.fold(holdings, |holdings, (_, check)| holdings.without(check))
+}
+
+/// What it must know about where it is to find its way to clusters.
+fn locality(pool: &PoolName, region: &str, zone: Option<&str>) -> Locality {
+    let known = |text: &str| (!text.is_empty()).then(|| Arc::from(text));
+    Locality { zone: zone.and_then(known), region: known(region), pool: Some(pool.clone()), family: None }
 }
 
 /// Which edge of which pool the certificate makes this one.

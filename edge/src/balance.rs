@@ -174,6 +174,8 @@ fn eligible<'a>(ask: Ask<'a>, cluster: &'a LiveCluster, index: usize, tier: Tier
     }
     let backend = cluster.backend.as_deref()?;
     let endpoints = backend.endpoints();
+    let is_weighed = cluster.weigh_by_endpoints && tier.weight == Weight::Positive;
+    let share = if is_weighed { share * u64::from(endpoints.pods) } else { share };
     endpoints.as_slice().iter().any(|endpoint| is_open(ask, endpoint, tier)).then_some((backend, share))
 }
 

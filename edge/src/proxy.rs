@@ -198,7 +198,8 @@ impl Proxy {
         let outgoing = Outgoing::new(parts, body, &progress);
         let answer = self.forward(course, outgoing, &progress).await;
         completion.forwarded(course.route, &answer);
-        let Answer { mut response, lease, cluster, .. } = answer.map_err(|failed| failed.problem)?;
+        let Answer { mut response, lease, cluster, .. } =
+            answer.map_err(|failed| Instead::failed(failed.problem, course.all_down))?;
         completion.status(response.status());
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let client_side = client_side.ok_or(Problem::BadResponse)?;

@@ -67,6 +67,8 @@ pub struct LiveRoute {
 pub struct LiveCluster {
     pub cluster: ClusterId,
     pub weight: u32,
+    /// Whether the weight counts once for each of its pods (rule E-1).
+    pub weigh_by_endpoints: bool,
     /// Clusters of the lowest level come first, those of the next as far as these are not well: what the route's
     /// strategy makes of priorities and regions.
     pub level: u32,

@@ -237,6 +237,7 @@ fn route_backend_to_wire(backend: &RouteBackend) -> wire::RouteBackend {
         priority: backend.priority,
         region: backend.region.to_string(),
         upstream: upstream_to_wire(&backend.upstream),
+        weigh_by_endpoints: backend.weigh_by_endpoints,
     }
 }
 
@@ -252,6 +253,7 @@ fn route_backend_from_wire(backend: wire::RouteBackend) -> Result<RouteBackend, 
         weight: backend.weight,
         priority: backend.priority,
         region: text("region", backend.region)?,
+        weigh_by_endpoints: backend.weigh_by_endpoints,
         target,
         ingress: ObjectName::new(backend.ingress_namespace, backend.ingress_name),
         upstream: upstream_from_wire(backend.upstream)?,

@@ -10,8 +10,8 @@ use ipnet::IpNet;
 use roadstead_routing::id::ObjectName;
 use roadstead_routing::policy::Strategy;
 use roadstead_routing::settings::{
-    Access, Affinity, Balance, BasicAuth, ClientSettings, Cors, ExternalAuth, HashBy, Origin, RateLimit, Redirect,
-    RedirectTo, SameSite, UsersForm,
+    Access, Affinity, AllDown, Balance, BasicAuth, ClientSettings, Cors, ExternalAuth, HashBy, Origin, RateLimit,
+    Redirect, RedirectTo, SameSite, UsersForm,
 };
 use roadstead_routing::table::SecretId;
 
@@ -82,6 +82,7 @@ pub(crate) fn client_to_wire(client: &ClientSettings) -> Option<wire::ClientSett
         }
         .into(),
         response_headers: client.response_headers.iter().map(field).collect(),
+        all_down: client.all_down.as_ref().map(all_down_to_wire),
     })
 }
 
@@ -105,7 +106,23 @@ pub(crate) fn client_from_wire(client: Option<wire::ClientSettings>) -> Result<A
         hash_by: client.hash_by.map(hash_by_from_wire).transpose()?,
         balance,
         response_headers: list("response_headers", client.response_headers, field)?,
+        all_down: client.all_down.map(all_down_from_wire).transpose()?,
     }))
+}
+
+fn all_down_to_wire(all_down: &AllDown) -> wire::AllDown {
+    let answer = match all_down {
+        AllDown::Status(status) => wire::all_down::Answer::Status((*status).into()),
+        AllDown::Redirect(url) => wire::all_down::Answer::Redirect(url.to_string()),
+    };
+    wire::AllDown { answer: Some(answer) }
+}
+
+fn all_down_from_wire(all_down: wire::AllDown) -> Result<AllDown, ResourceError> {
+    match all_down.answer.ok_or(ResourceError::Missing("all_down answer"))? {
+        wire::all_down::Answer::Status(code) => Ok(AllDown::Status(status("all_down status", code, 400..=599)?)),
+        wire::all_down::Answer::Redirect(url) => Ok(AllDown::Redirect(text("all_down redirect", url)?)),
+    }
 }
 
 fn redirect_to_wire(redirect: &Redirect) -> wire::Redirect {

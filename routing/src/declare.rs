@@ -18,8 +18,8 @@ use crate::table::PathMatch;
 mod annotations;
 
 pub use annotations::Traffic;
-pub(crate) use annotations::protocol;
 use annotations::{PathSyntax, Read, RedirectToHttps};
+pub(crate) use annotations::{all_down, protocol};
 
 /// What one Ingress declares, ready to be merged with others.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]

@@ -168,6 +168,8 @@ pub struct Destination<'b> {
     pub addresses: Vec<SocketAddr>,
     /// Instead of addresses.
     pub name: Option<&'b ExternalName>,
+    /// How many times the weight of a cluster counts that is weighed by endpoints (rule E-1): its pods.
+    pub pods: u32,
     pub protocol: BackendProtocol,
 }
 
@@ -180,12 +182,18 @@ impl Destination<'_> {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+
+    /// What the weight of a cluster counts for that is weighed by endpoints (rule E-1); 0 if nothing is reached.
+    pub fn weighed(&self) -> u32 {
+        if self.is_empty() { 0 } else { self.pods.max(1) }
+    }
 }
 
 /// Where an edge at `at` sends requests (rules ).
 pub fn destination<'b>(backend: &'b Backend, at: &Locality) -> Destination<'b> {
     let mode = backend.reach.as_ref().map_or(ReachMode::PodIp, |reach| reach.mode(at));
-    let here = Destination { mode, addresses: Vec::new(), name: None, protocol: backend.protocol };
+    let pods = backend.reach.as_ref().map_or(0, |reach| reach.pods);
+    let here = Destination { mode, addresses: Vec::new(), name: None, pods, protocol: backend.protocol };
     match (mode, &backend.reach) {
         (ReachMode::NodePort, Some(reach)) => {
             let addresses = reach.nodes.iter().filter(|address| at.can_reach(address)).copied().collect();
@@ -204,7 +212,8 @@ pub fn destination<'b>(backend: &'b Backend, at: &Locality) -> Destination<'b> {
         }
         (ReachMode::PodIp | ReachMode::NodePort | ReachMode::Gateway, _) => {
             let addresses = reachable(&backend.endpoints, at).map(|endpoint| endpoint.address).collect();
-            Destination { addresses, name: backend.external_name.as_ref(), ..here }
+            let to = Destination { addresses, name: backend.external_name.as_ref(), ..here };
+            Destination { pods: u32::try_from(to.len()).unwrap_or(u32::MAX), ..to }
         }
     }
 }

@@ -199,19 +199,23 @@ impl Table {
     }
 }
 
-/// Who shares the requests of a route, with weights. `usable` says whether a backend has usable endpoints; one that
-/// has none takes no part (rule M-3). A weight of 0 takes part only if nobody else can. Empty: answer
-/// [`unserved_status`].
-pub fn shares(backends: &[RouteBackend], usable: impl Fn(&BackendId) -> bool) -> Vec<(&RouteBackend, u32)> {
-    let serves = |backend: &&RouteBackend| match &backend.target {
-        Target::Backend(id) => usable(id) || !rules::on(Rule::EmptyHasNoShare),
-        Target::Resource | Target::Nothing => false,
+/// Who shares the requests of a route, with weights. `pods` says how many usable endpoints a backend has; one that has
+/// none takes no part (rule M-3), others may count once for each (rule E-1). A weight of 0 takes part only if nobody else
+/// can. Empty: answer [`unserved_status`].
+pub fn shares(backends: &[RouteBackend], pods: impl Fn(&BackendId) -> u32) -> Vec<(&RouteBackend, u32)> {
+    let pods = |backend: &RouteBackend| match &backend.target {
+        Target::Backend(id) => Some(pods(id)).filter(|pods| *pods > 0 || !rules::on(Rule::EmptyHasNoShare)),
+        Target::Resource | Target::Nothing => None,
     };
-    let serving: Vec<&RouteBackend> = backends.iter().filter(serves).collect();
-    if serving.iter().all(|backend| backend.weight == 0) {
-        return serving.into_iter().map(|backend| (backend, 1)).collect();
+    let serving: Vec<_> = backends.iter().filter_map(|backend| Some((backend, pods(backend)?))).collect();
+    if serving.iter().all(|(backend, _)| backend.weight == 0) {
+        return serving.into_iter().map(|(backend, _)| (backend, 1)).collect();
     }
-    serving.into_iter().filter(|backend| backend.weight > 0).map(|backend| (backend, backend.weight)).collect()
+    let with_weight = serving.into_iter().filter(|(backend, _)| backend.weight > 0);
+    let weight = |backend: &RouteBackend, pods: u32| {
+        if backend.weigh_by_endpoints { backend.weight.saturating_mul(pods) } else { backend.weight }
+    };
+    with_weight.map(|(backend, pods)| (backend, weight(backend, pods))).collect()
 }
 
 /// The status of a request that was routed but that no backend can serve: 503, or 404 if all backends are resources

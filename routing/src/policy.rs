@@ -10,6 +10,7 @@ use crate::grant::Grant;
 use crate::id::{ClusterId, PoolName};
 use crate::object::NodeAddressKind;
 use crate::reach::{GatewayRef, ReachFrom, ReachMode};
+use crate::settings::AllDown;
 
 /// `spec.controller` of the IngressClasses that are ours.
 pub const CONTROLLER_NAME: &str = "roadstead.dev/ingress";
@@ -49,6 +50,8 @@ pub struct ClusterPolicy {
     pub node_address: NodeAddressKind,
 }
 
+/// What clients get while nobody can serve them, unless somebody says otherwise.
+pub const ALL_DOWN: AllDown = AllDown::Status(503);
 /// The largest cluster weight.
 pub const WEIGHT_MAX: u32 = 1_000;
 /// The last priority.
@@ -178,11 +181,21 @@ pub struct Defaults {
     pub stale: StalePolicy,
     /// From then on the addresses that a lost agent reported last may be those of other pods.
     pub stale_pod_ip_after: Span,
+    /// Whether a cluster's weight counts once for each of its usable endpoints (rule E-1).
+    pub weigh_by_endpoints: bool,
+    /// What clients get while nobody can serve them (rule E-2).
+    pub all_down: AllDown,
 }
 
 impl Default for Defaults {
     fn default() -> Self {
-        Self { strategy: Strategy::default(), stale: StalePolicy::default(), stale_pod_ip_after: Span(5 * 60) }
+        Self {
+            strategy: Strategy::default(),
+            stale: StalePolicy::default(),
+            stale_pod_ip_after: Span(5 * 60),
+            weigh_by_endpoints: false,
+            all_down: ALL_DOWN,
+        }
     }
 }
 

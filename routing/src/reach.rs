@@ -56,6 +56,8 @@ pub struct Reach {
     /// Nodes with the node port, sorted. Empty if nobody uses them.
     pub nodes: Vec<SocketAddr>,
     pub gateway: Option<Gateway>,
+    /// Pods behind nodes and gateway, about: for weights (rule E-1).
+    pub pods: u32,
 }
 
 /// Where a cluster's gateway is.

@@ -10,7 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 
+use crate::declare::all_down;
 use crate::id::{ClusterId, ObjectName};
 use crate::table::BackendProtocol;
 
@@ -43,6 +45,45 @@ pub struct ClientSettings {
     pub balance: Balance,
     /// Fields added to the response.
     pub response_headers: Vec<(Arc<str>, Arc<str>)>,
+    /// Instead of 503 and 502 when no endpoint takes a request (rule E-2). `None`: those.
+    pub all_down: Option<AllDown>,
+}
+
+/// What clients get while nobody can serve them: a status, or another place. Written as `503` or as a URL.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(try_from = "AllDownText", into = "AllDownText")]
+pub enum AllDown {
+    /// 400 to 599.
+    Status(u16),
+    /// 302 with this absolute URL.
+    Redirect(Arc<str>),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum AllDownText {
+    Number(u16),
+    Text(String),
+}
+
+impl TryFrom<AllDownText> for AllDown {
+    type Error = String;
+
+    fn try_from(text: AllDownText) -> Result<Self, String> {
+        match text {
+            AllDownText::Number(status) => all_down(&status.to_string()),
+            AllDownText::Text(text) => all_down(&text),
+        }
+    }
+}
+
+impl From<AllDown> for AllDownText {
+    fn from(all_down: AllDown) -> Self {
+        match all_down {
+            AllDown::Status(status) => AllDownText::Number(status),
+            AllDown::Redirect(url) => AllDownText::Text(url.to_string()),
+        }
+    }
 }
 
 /// All that is in here is required at once, so requirements of several clusters are joined (rule M-7).

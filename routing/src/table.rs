@@ -97,6 +97,8 @@ pub struct RouteBackend {
     pub priority: u32,
     /// Where the cluster is, for [`Strategy::Nearest`]; empty: nowhere in particular.
     pub region: Arc<str>,
+    /// Whether the weight counts once for each usable endpoint (rule E-1): the same for all of a route.
+    pub weigh_by_endpoints: bool,
     pub target: Target,
     /// The Ingress of `cluster` that declared it.
     pub ingress: ObjectName,
@@ -217,7 +219,16 @@ impl Route {
 impl RouteBackend {
     /// One without settings, of a cluster without priority or region.
     pub fn new(cluster: ClusterId, weight: u32, target: Target, ingress: ObjectName) -> Self {
-        Self { cluster, weight, priority: 0, region: "".into(), target, ingress, upstream: Arc::default() }
+        Self {
+            cluster,
+            weight,
+            priority: 0,
+            region: "".into(),
+            weigh_by_endpoints: false,
+            target,
+            ingress,
+            upstream: Arc::default(),
+        }
     }
 }
 

@@ -18,10 +18,6 @@ pub const POLICY_BYTES_MAX: usize = 1024 * 1024;
 const DNS_NAME_BYTES_MAX: usize = 253;
 const DNS_LABEL_BYTES_MAX: usize = 63;
 
-/// Keys that the documentation describes and that have no effect in this version. Ignoring one silently would be
-/// worse than refusing it.
-const NOT_YET: [&str; 2] = ["all_down", "weigh_by_endpoints"];
-
 /// A good file.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Read {
@@ -55,11 +51,7 @@ fn explain(error: &serde_saphyr::Error) -> String {
     let line = error.location().map_or_else(String::new, |location| format!("line {}: ", location.line()));
     match error {
         serde_saphyr::Error::SerdeUnknownField { field, expected, .. } => {
-            if NOT_YET.contains(&field.as_str()) {
-                format!("{line}`{field}` is not supported by this version")
-            } else {
-                format!("{line}unknown key `{field}`, expected one of {}", expected.join(", "))
-            }
+            format!("{line}unknown key `{field}`, expected one of {}", expected.join(", "))
         }
         other => {
             let text = other.to_string();
@@ -175,7 +167,7 @@ classes:
   nginx:     {pool: public, status: never, mode: nginx-compat}
 grants:
   - {hosts: ['*.pay.example.com'], clusters: [eu-west], namespaces: [payments]}
-defaults: {strategy: spread, stale: hold}
+defaults: {strategy: spread, stale: hold, weigh_by_endpoints: true, all_down: 'https://status.example.com/'}
 ";
 
     #[test]
@@ -184,6 +176,15 @@ defaults: {strategy: spread, stale: hold}
         assert_eq!(policy.cluster(&"us-east".into()).weight, 50);
         assert_eq!(policy.default_pool().unwrap().as_str(), "public");
         assert_eq!(policy.classes.len(), 2);
+    }
+
+    #[test]
+    fn the_policy_of_the_documentation_is_read() {
+        let page = include_str!("../../../docs/policy.md");
+        let (_, example) = page.split_once("```yaml\n").unwrap();
+        let (example, _) = example.split_once("```").unwrap();
+        let policy = parse(example).unwrap();
+        assert_eq!(policy.cluster(&"us-east".into()).gateway.unwrap().to_string(), "ingress/gateway");
     }
 
     #[test]
@@ -212,7 +213,7 @@ defaults: {strategy: spread, stale: hold}
                 "line 2: unknown key `wait`, expected one of region, weight, priority, activate, stale, reach, reach_from, \
                  gateway, node_address",
             ),
-            ("defaults: {\n    all_down: 503}", "line 2: `all_down` is not supported by this version"),
+            ("defaults:\n  all_down: 200", "line 2: it must be a status from 400 to 599 or an http or https URL"),
             (
                 "clusters:\n  a: {reach: gateway}",
                 "clusters.a.gateway: name the Service, NAMESPACE/NAME, that edges are to reach the cluster through",

@@ -72,6 +72,18 @@ fn picks(route: &LiveRoute, count: usize, now: Millis) -> BTreeMap<usize, usize>
     picked
 }
 
+#[test]
+fn a_cluster_that_is_weighed_by_endpoints_counts_for_as_many_as_it_has_now() {
+    let clusters = [(10, 3), (30, 1), (10, 0)];
+    let weighed = |part| RouteBackend { weigh_by_endpoints: true, ..part };
+    let found = route_of(&clusters, parts(&clusters).into_iter().map(weighed).collect());
+    let picked = picks(found.route(), 1_000, at(0));
+    assert!(picked[&0].abs_diff(500) <= 10 && picked[&1].abs_diff(500) <= 10 && picked.len() == 2, "{picked:?}");
+    let fixed = route(&clusters);
+    let picked = picks(fixed.route(), 1_000, at(0));
+    assert!(picked[&0].abs_diff(250) <= 10 && picked[&1].abs_diff(750) <= 10, "{picked:?}");
+}
+
 fn fail(route: &LiveRoute, cluster: usize, endpoints: impl Fn(usize) -> bool, now: Millis) {
     let set = route.clusters[cluster].backend.as_ref().unwrap().endpoints();
     let failing = set.as_slice().iter().enumerate().filter(|(index, _)| endpoints(*index));
@@ -92,7 +104,7 @@ proptest! {
             let index = all.iter().position(|part| part.cluster == id.cluster).unwrap();
             clusters[index].1 > 0
         };
-        let expected = lookup::shares(&all, usable);
+        let expected = lookup::shares(&all, |id| u32::from(usable(id)));
         let total: f64 = expected.iter().map(|(_, share)| f64::from(*share)).sum();
         if expected.is_empty() {
             prop_assert!(pick(found.route(), Choice::default(), &Tried::default(), at(0)).is_none());

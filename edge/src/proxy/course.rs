@@ -4,7 +4,7 @@
 //! back to it.
 
 use http::{HeaderValue, Request};
-use roadstead_routing::settings::{Affinity, Balance, CanaryRule, ClientSettings, HashBy};
+use roadstead_routing::settings::{Affinity, AllDown, Balance, CanaryRule, ClientSettings, HashBy};
 
 use super::asked::Asked;
 use super::{canary, cookie};
@@ -21,6 +21,8 @@ pub(super) struct Course<'a> {
     /// Of the route's pattern, for rewrites.
     pub(super) groups: Groups,
     kept: Option<Kept<'a>>,
+    /// What the client gets if no endpoint takes the request.
+    pub(super) all_down: Option<&'a AllDown>,
 }
 
 /// A client that keeps to one endpoint.
@@ -33,7 +35,7 @@ struct Kept<'a> {
 impl<'a> Course<'a> {
     /// Of a route without settings.
     pub(super) fn plain(route: &'a LiveRoute) -> Self {
-        Self { route, choice: Choice::default(), groups: Groups::default(), kept: None }
+        Self { route, choice: Choice::default(), groups: Groups::default(), kept: None, all_down: None }
     }
 
     pub(super) fn new<B>(
@@ -58,7 +60,7 @@ impl<'a> Course<'a> {
                 choice.mark = *sent;
             }
         }
-        Self { route, choice, groups, kept }
+        Self { route, choice, groups, kept, all_down: client.all_down.as_ref() }
     }
 
     /// Whether it matters how fast endpoints answer.

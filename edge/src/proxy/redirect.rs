@@ -47,7 +47,7 @@ pub(super) fn to_signin(signin: &str, asked: &Asked<'_>) -> HeaderValue {
     location(&format!("{signin}{joined_by}rd={}", utf8_percent_encode(&back, NOT_IN_A_VALUE)))
 }
 
-fn location(url: &str) -> HeaderValue {
+pub(super) fn location(url: &str) -> HeaderValue {
     let encoded = percent_encode(url.as_bytes(), NOT_IN_A_URL).to_string();
     HeaderValue::from_str(&encoded).expect("an encoded URL has only visible characters")
 }

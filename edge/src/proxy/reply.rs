@@ -14,12 +14,13 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use prometheus_client::metrics::counter::Counter;
+use roadstead_routing::settings::AllDown;
 use tokio::time::{Sleep, sleep};
 
 use super::admit::Closing;
 use super::forward::{Answer, Failed};
 use super::rate::AtOnce;
-use super::{SERVER, headers};
+use super::{SERVER, headers, redirect};
 use crate::listen::Client;
 use crate::observe::access::Entry;
 use crate::table::LiveRoute;
@@ -116,6 +117,25 @@ impl From<Problem> for Instead {
 }
 
 impl Instead {
+    /// What a route answers that could not answer otherwise (rule E-2).
+    pub(super) fn failed(problem: Problem, all_down: Option<&AllDown>) -> Self {
+        let is_down = matches!(problem, Problem::Unserved(503) | Problem::Unreached);
+        match all_down.filter(|_| is_down) {
+            None => problem.into(),
+            Some(AllDown::Status(status)) => {
+                let mut instead = Self::from(problem);
+                *instead.response.status_mut() = StatusCode::from_u16(*status).unwrap_or(problem.status());
+                *instead.response.body_mut() = Full::new(format!("{status} {}\n", problem.text()).into());
+                instead
+            }
+            Some(AllDown::Redirect(url)) => {
+                let mut instead = Self { problem: Some(problem), ..Self::empty(StatusCode::FOUND) };
+                instead.set(header::LOCATION, redirect::location(url));
+                instead
+            }
+        }
+    }
+
     /// One without a body.
     pub(super) fn empty(status: StatusCode) -> Self {
         let mut response = Box::new(Response::new(Full::default()));

@@ -31,7 +31,11 @@ pub struct LiveEndpoint {
 
 /// Sorted by address, without duplicates.
 #[derive(Debug, Default)]
-pub struct EndpointSet(Box<[Arc<LiveEndpoint>]>);
+pub struct EndpointSet {
+    endpoints: Box<[Arc<LiveEndpoint>]>,
+    /// What the weight of a cluster counts for that is weighed by endpoints.
+    pub pods: u32,
+}
 
 impl LiveEndpoint {
     pub fn new(cluster: &ClusterId, address: SocketAddr, protocol: Protocol) -> Arc<Self> {
@@ -95,14 +99,15 @@ impl EndpointSet {
         }
         fresh.sort_unstable_by_key(|endpoint| endpoint.address);
         fresh.dedup_by_key(|endpoint| endpoint.address);
-        Self(fresh.into())
+        Self { endpoints: fresh.into(), pods: to.weighed() }
     }
 
     pub fn as_slice(&self) -> &[Arc<LiveEndpoint>] {
-        &self.0
+        &self.endpoints
     }
 
     fn get(&self, address: SocketAddr) -> Option<&Arc<LiveEndpoint>> {
-        self.0.binary_search_by_key(&address, |endpoint| endpoint.address).ok().and_then(|index| self.0.get(index))
+        let index = self.endpoints.binary_search_by_key(&address, |endpoint| endpoint.address).ok()?;
+        self.endpoints.get(index)
     }
 }

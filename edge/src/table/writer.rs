@@ -193,6 +193,7 @@ impl TableWriter {
         LiveCluster {
             cluster: part.cluster.clone(),
             weight: part.weight,
+            weigh_by_endpoints: part.weigh_by_endpoints,
             level: match strategy {
                 Strategy::Spread => 0,
                 Strategy::Failover => part.priority,

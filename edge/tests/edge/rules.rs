@@ -1,7 +1,10 @@
 //! What a route tells clients by itself: redirects, who may come, how often, and from which other sites.
 
+use std::net::SocketAddr;
+
 use roadstead_edge::proxy::{Config, TrustedProxies};
-use roadstead_routing::settings::{Access, ClientSettings, Cors, Origin, RateLimit, Redirect, RedirectTo};
+use roadstead_routing::settings::{Access, AllDown, ClientSettings, Cors, Origin, RateLimit, Redirect, RedirectTo};
+use tokio::net::TcpListener;
 use tokio::sync::Notify;
 
 use crate::support::{Act, Client, Edge, Pod, get, get_with, ok};
@@ -50,6 +53,27 @@ async fn redirects_are_answered_without_an_endpoint() {
     assert_eq!((reply.status(), reply.header("location")), (302, Some("http://a.example.com/app")));
     assert!(pod.requests().is_empty());
     assert_eq!(get(edge.address, HOST, "/app").await.status(), 200);
+}
+
+#[tokio::test]
+async fn while_nobody_can_serve_clients_get_what_the_route_says() {
+    let dead = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let mut edge = Edge::start();
+    let mut ask = async |addresses: &[SocketAddr], all_down: Option<AllDown>| {
+        edge.serve_as(HOST, &[("eu", 1, addresses)], |route| {
+            route.client = ClientSettings { all_down, ..default() }.into();
+        });
+        let reply = get(edge.address, HOST, "/x").await;
+        (reply.status(), reply.header("location").map(str::to_owned))
+    };
+    let elsewhere = "https://status.example.com/?a=b";
+    for addresses in [&[][..], &[dead]] {
+        assert_eq!(ask(addresses, Some(AllDown::Status(418))).await, (418, None));
+        let redirected = ask(addresses, Some(AllDown::Redirect(elsewhere.into()))).await;
+        assert_eq!(redirected, (302, Some(elsewhere.to_owned())));
+    }
+    assert_eq!(ask(&[], None).await.0, 503);
+    assert_eq!(ask(&[dead], None).await.0, 502);
 }
 
 #[tokio::test]

@@ -1199,6 +1199,25 @@ pub struct ClientSettings {
     pub balance: i32,
     #[prost(message, repeated, tag = "10")]
     pub response_headers: ::prost::alloc::vec::Vec<Field>,
+    /// Absent: 503 and 502.
+    #[prost(message, optional, tag = "11")]
+    pub all_down: ::core::option::Option<AllDown>,
+}
+/// What clients get while nobody can serve them.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AllDown {
+    #[prost(oneof = "all_down::Answer", tags = "1, 2")]
+    pub answer: ::core::option::Option<all_down::Answer>,
+}
+/// Nested message and enum types in `AllDown`.
+pub mod all_down {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Answer {
+        #[prost(uint32, tag = "1")]
+        Status(u32),
+        #[prost(string, tag = "2")]
+        Redirect(::prost::alloc::string::String),
+    }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Redirect {
@@ -1828,6 +1847,9 @@ pub struct RouteBackend {
     pub region: ::prost::alloc::string::String,
     #[prost(message, optional, tag = "10")]
     pub upstream: ::core::option::Option<UpstreamSettings>,
+    /// The weight counts once for each usable endpoint.
+    #[prost(bool, tag = "11")]
+    pub weigh_by_endpoints: bool,
     #[prost(oneof = "route_backend::Target", tags = "3, 4, 5")]
     pub target: ::core::option::Option<route_backend::Target>,
 }
@@ -1887,6 +1909,9 @@ pub struct Reach {
     pub nodes: ::prost::alloc::vec::Vec<SocketAddress>,
     #[prost(message, optional, tag = "4")]
     pub gateway: ::core::option::Option<Gateway>,
+    /// Behind nodes and gateway, about.
+    #[prost(uint32, tag = "5")]
+    pub pods: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ReachFrom {

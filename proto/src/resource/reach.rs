@@ -20,6 +20,7 @@ pub(super) fn to_wire(reach: &Reach) -> wire::Reach {
         otherwise: mode_to_wire(reach.otherwise).into(),
         nodes: reach.nodes.iter().map(socket_to_wire).collect(),
         gateway: reach.gateway.as_ref().map(gateway_to_wire),
+        pods: reach.pods,
     }
 }
 
@@ -35,6 +36,7 @@ pub(super) fn from_wire(reach: wire::Reach) -> Result<Reach, ResourceError> {
         otherwise,
         nodes: sockets(reach.nodes)?,
         gateway: reach.gateway.map(gateway_from_wire).transpose()?,
+        pods: reach.pods,
     })
 }
 
@@ -113,6 +115,7 @@ mod tests {
                 otherwise: ReachMode::NodePort,
                 nodes: sockets(&["10.1.0.1:30080"]),
                 gateway: Some(Gateway { at, is_tls: true }),
+                pods: 12,
             };
             assert_eq!(from_wire(to_wire(&reach)), Ok(reach));
         }

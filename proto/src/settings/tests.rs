@@ -111,11 +111,19 @@ fn hash_by() -> impl Strategy<Value = HashBy> {
 
 fn client() -> impl Strategy<Value = Arc<ClientSettings>> {
     let balance = prop_oneof![Just(Balance::RoundRobin), Just(Balance::Ewma)];
-    let answers = (any::<bool>(), option::of(redirect()), option::of(words()));
+    let down = prop_oneof![(400..=599_u16).prop_map(AllDown::Status), words().prop_map(AllDown::Redirect)];
+    let answers = (any::<bool>(), option::of(redirect()), option::of(words()), option::of(down));
     let choices = (option::of(affinity()), option::of(hash_by()), balance);
     let added = vec((words(), words()), 0..3);
     let client = (answers, access(), option::of(rate()), option::of(cors()), choices, added).prop_map(
-        |((https_redirect, redirect, app_root), access, rate, cors, (affinity, hash_by, balance), response_headers)| {
+        |(
+            (https_redirect, redirect, app_root, all_down),
+            access,
+            rate,
+            cors,
+            (affinity, hash_by, balance),
+            response_headers,
+        )| {
             Arc::new(ClientSettings {
                 https_redirect,
                 redirect,
@@ -127,6 +135,7 @@ fn client() -> impl Strategy<Value = Arc<ClientSettings>> {
                 hash_by,
                 balance,
                 response_headers,
+                all_down,
             })
         },
     );
@@ -168,12 +177,13 @@ fn upstream() -> impl Strategy<Value = Arc<UpstreamSettings>> {
 
 fn part() -> impl Strategy<Value = RouteBackend> {
     let target = prop_oneof![Just(Target::Nothing), Just(Target::Resource)];
-    (words(), any::<[u32; 2]>(), words(), target, name(), upstream()).prop_map(
-        |(cluster, [weight, priority], region, target, ingress, upstream)| RouteBackend {
+    (words(), any::<[u32; 2]>(), words(), any::<bool>(), target, name(), upstream()).prop_map(
+        |(cluster, [weight, priority], region, weigh_by_endpoints, target, ingress, upstream)| RouteBackend {
             cluster: (&*cluster).into(),
             weight,
             priority,
             region,
+            weigh_by_endpoints,
             target,
             ingress,
             upstream,

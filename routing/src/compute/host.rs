@@ -7,7 +7,7 @@ use crate::id::{BackendId, ClusterId, HostKey, ObjectName, PoolName};
 use crate::inputs::Inputs;
 use crate::membership::{Membership, Presence};
 use crate::object::Ingress;
-use crate::policy::{ClusterPolicy, WEIGHT_MAX};
+use crate::policy::{ALL_DOWN, ClusterPolicy, Defaults, WEIGHT_MAX};
 use crate::rules::{self, Rule};
 use crate::settings::{ClientSettings, Redirect, RedirectTo};
 use crate::table::{Host, PathMatch, RouteBackend, Target};
@@ -83,13 +83,18 @@ struct Seat<'a> {
     cluster: &'a ClusterId,
     membership: Membership,
     policy: ClusterPolicy,
-    strategy: crate::policy::Strategy,
+    defaults: &'a Defaults,
 }
 
 impl<'a> Seat<'a> {
-    fn new(inputs: &Inputs, cluster: &'a ClusterId) -> Self {
-        let (policy, strategy) = (inputs.policy().cluster(cluster), inputs.policy().defaults.strategy);
-        Self { cluster, membership: inputs.membership(cluster), policy, strategy }
+    fn new(inputs: &'a Inputs, cluster: &'a ClusterId) -> Self {
+        let policy = inputs.policy();
+        Self {
+            cluster,
+            membership: inputs.membership(cluster),
+            policy: policy.cluster(cluster),
+            defaults: &policy.defaults,
+        }
     }
 
     fn slot(&self, slot: &Candidate<'_>, host: &HostKey) -> Part {
@@ -103,7 +108,7 @@ impl<'a> Seat<'a> {
             rank: (self.policy.priority, self.cluster.clone()),
             backend: self.target(ingress, declared, named),
             client: self.client(declared.client(host)),
-            strategy: declared.traffic.strategy.unwrap_or(self.strategy),
+            strategy: declared.traffic.strategy.unwrap_or(self.defaults.strategy),
             canary: None,
         }
     }
@@ -135,6 +140,7 @@ impl<'a> Seat<'a> {
         RouteBackend {
             priority: declared.traffic.priority.unwrap_or(self.policy.priority),
             region: self.policy.region.as_str().into(),
+            weigh_by_endpoints: declared.traffic.weigh_by_endpoints.unwrap_or(self.defaults.weigh_by_endpoints),
             upstream: declared.upstream.clone(),
             ..RouteBackend::new(self.cluster.clone(), self.weight(declared), target, ingress.name.clone())
         }
@@ -147,12 +153,14 @@ impl<'a> Seat<'a> {
         self.membership.weight(weight)
     }
 
-    /// Secrets are the cluster's own.
+    /// Secrets are the cluster's own, and what nobody can serve is answered as the policy says.
     fn client(&self, client: &Arc<ClientSettings>) -> Arc<ClientSettings> {
-        if client.access.basic.is_empty() {
+        let all_down = client.all_down.as_ref().unwrap_or(&self.defaults.all_down);
+        let all_down = Some(all_down.clone()).filter(|all_down| *all_down != ALL_DOWN);
+        if client.access.basic.is_empty() && client.all_down == all_down {
             return client.clone();
         }
-        let mut own = ClientSettings::clone(client);
+        let mut own = ClientSettings { all_down, ..ClientSettings::clone(client) };
         own.access.basic.iter_mut().for_each(|basic| basic.cluster = self.cluster.clone());
         Arc::new(own)
     }

@@ -49,14 +49,16 @@ pub(super) fn routes(host: &HostKey, mut parts: Vec<Part>, findings: &mut Vec<Fi
 pub(super) fn one(host: &HostKey, parts: Vec<Part>, findings: &mut Vec<Finding>) -> Option<Route> {
     let leader = parts.iter().min_by(|a, b| a.rank.cmp(&b.rank))?;
     let (path, strategy) = (leader.path.clone(), leader.strategy);
+    let weigh_by_endpoints = leader.backend.weigh_by_endpoints;
+    let weighed = |backend: RouteBackend| RouteBackend { weigh_by_endpoints, ..backend };
     let client = client(host, &parts, findings);
     let mut by_rank: Vec<&Part> = parts.iter().collect();
     by_rank.sort_by(|a, b| a.rank.cmp(&b.rank));
     let rule = by_rank.iter().find_map(|part| part.canary.as_ref()).map(|(rule, _)| rule.clone());
     let (mut backends, mut of_canary) = (Vec::with_capacity(parts.len()), Vec::new());
     for part in parts {
-        backends.push(part.backend);
-        of_canary.extend(part.canary.map(|(_, backend)| backend));
+        backends.push(weighed(part.backend));
+        of_canary.extend(part.canary.map(|(_, backend)| weighed(backend)));
     }
     let canary = rule.map(|rule| Canary { rule, backends: of_canary });
     Some(Route { path, backends, canary, client, strategy })

@@ -53,6 +53,7 @@ pub(super) fn reach(inputs: &Inputs, id: &BackendId, resolved: &Resolved) -> (Op
     }
     // What nobody uses would only change in vain.
     reach.gateway = gateway.filter(|_| reach.uses(ReachMode::Gateway));
+    reach.pods = about(resolved.endpoints.len());
     reach.nodes = nodes.filter(|_| reach.uses(ReachMode::NodePort)).unwrap_or_default();
     let is_plain = ReachMode::ALL[1..].iter().all(|mode| !reach.uses(*mode));
     ((!is_plain).then(|| Box::new(reach)), problem)
@@ -182,6 +183,14 @@ fn gateway_address(service: &Service, port: u16) -> Option<GatewayAddress> {
     addresses.sort_unstable();
     addresses.dedup();
     Some(GatewayAddress::Addresses(addresses))
+}
+
+/// To three significant bits, so that of many pods one more changes nothing.
+fn about(pods: usize) -> u32 {
+    let pods = u32::try_from(pods).unwrap_or(u32::MAX);
+    let shift = pods.checked_ilog2().unwrap_or(0).saturating_sub(2);
+    let half = (1 << shift) >> 1;
+    pods.saturating_add(half) >> shift << shift
 }
 
 /// Which nodes a Service takes of too many: always the same, and others than the next Service (FNV-1a).

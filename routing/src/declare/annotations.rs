@@ -23,6 +23,7 @@ mod value;
 
 pub(super) use hosts::ExtraHosts;
 use reader::Reader;
+pub(crate) use value::all_down;
 
 /// What an ImplementationSpecific path of an Ingress is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -60,6 +61,7 @@ pub struct Traffic {
     /// Percent of the cluster's own weight.
     pub weight: Option<u32>,
     pub priority: Option<u32>,
+    pub weigh_by_endpoints: Option<bool>,
 }
 
 /// Reads the annotations of both families. Whatever has no effect becomes a finding on `declared`.

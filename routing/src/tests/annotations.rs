@@ -8,8 +8,8 @@ use crate::id::{ClusterId, HostKey, ObjectName};
 use crate::object::{Ingress, IngressRule, IngressTls};
 use crate::policy::Strategy;
 use crate::settings::{
-    Access, Balance, BasicAuth, ClientSettings, Cors, ExternalAuth, HashBy, Origin, RateLimit, Redirect, RedirectTo,
-    SameSite, UpstreamSettings, UsersForm,
+    Access, AllDown, Balance, BasicAuth, ClientSettings, Cors, ExternalAuth, HashBy, Origin, RateLimit, Redirect,
+    RedirectTo, SameSite, UpstreamSettings, UsersForm,
 };
 use crate::table::BackendProtocol;
 
@@ -67,6 +67,10 @@ fn values_that_are_none_are_reported_and_change_nothing() {
         ("x-forwarded-prefix", "api"),
         ("ssl-redirect", "1"),
         ("app-root", "//evil.example.com"),
+        ("all-down", "200"),
+        ("all-down", "/sorry"),
+        ("all-down", "javascript:alert(1)"),
+        ("weigh-by-endpoints", "1"),
         ("permanent-redirect", "javascript:alert(1)"),
         ("permanent-redirect", "https://$host/x"),
         ("permanent-redirect-code", "200"),
@@ -157,6 +161,13 @@ fn redirects() {
     let both = [("permanent-redirect", "/p"), ("temporal-redirect", "/t")];
     assert_eq!(client(&both).redirect, url("/t", 302));
     assert_eq!(client(&[("app-root", "/app")]).app_root.as_deref(), Some("/app"));
+}
+
+#[test]
+fn what_clients_get_while_nobody_serves() {
+    assert_eq!(client(&[("all-down", "404")]).all_down, Some(AllDown::Status(404)));
+    let url = "https://status.example.com/?from=shop";
+    assert_eq!(client(&[("all-down", url)]).all_down, Some(AllDown::Redirect(url.into())));
 }
 
 #[test]

@@ -259,9 +259,9 @@ fn answer(table: &Table, host: &str, target: &str) -> String {
             return "403".to_owned();
         }
     }
-    let usable = |id: &_| table.backends.get(id).is_some_and(Backend::leads_somewhere);
+    let pods = |id: &_| u32::from(table.backends.get(id).is_some_and(Backend::leads_somewhere));
     let mut text = String::new();
-    for (backend, _) in shares(found.backends(), usable) {
+    for (backend, _) in shares(found.backends(), pods) {
         let Target::Backend(id) = &backend.target else { continue };
         let space = if text.is_empty() { "" } else { " " };
         match id.cluster.as_str() {

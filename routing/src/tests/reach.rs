@@ -196,6 +196,35 @@ fn a_large_cluster_is_reached_through_some_of_its_nodes_and_each_service_through
     assert_ne!(web, api);
 }
 
+/// One pod more of many does not rewrite the backend.
+#[test]
+fn pods_behind_a_gateway_are_counted_about() {
+    let pods = |count: u8| {
+        let mut inputs = Case {
+            case: String::new(),
+            rule: String::new(),
+            says: String::new(),
+            cluster: serde_saphyr::from_str("{reach: gateway, gateway: ingress/gateway}").unwrap(),
+            doubtful: false,
+            service: "ClusterIP http=80".to_owned(),
+            gateway: "LoadBalancer at=192.0.2.9 http=80".to_owned(),
+            nodes: String::new(),
+            slices: String::new(),
+            expect: String::new(),
+            findings: String::new(),
+        }
+        .inputs();
+        let addresses: Vec<String> = (1..=count).map(|last| format!("10.0.0.{last}")).collect();
+        let slice = world::slice("shop", "web", &addresses.iter().map(String::as_str).collect::<Vec<_>>());
+        inputs.apply(&"one".into(), &slice.key(), Some(slice.clone()));
+        let table = build(&inputs).table;
+        let backend = table.backends.values().next().expect("a backend");
+        destination(backend, &Locality::default()).weighed()
+    };
+    assert_eq!([1, 2, 3, 7, 8, 9, 10, 99, 100, 101].map(pods), [1, 2, 3, 7, 8, 10, 10, 96, 96, 96]);
+    assert_eq!(pods(0), 0);
+}
+
 #[test]
 fn a_gateway_is_named_with_or_without_a_port() {
     for text in ["ingress/gateway", "ingress/gateway:8443"] {

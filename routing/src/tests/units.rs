@@ -13,8 +13,9 @@ use crate::inputs::{Dirty, Inputs};
 use crate::limit;
 use crate::lookup::{buckets, shares, unserved_status};
 use crate::object::{Ingress, IngressBackend, IngressClass, IngressPath, IngressRule, Object, PathType};
-use crate::policy::{CONTROLLER_NAME, ClusterPolicy, Policy, StatusPolicy, WEIGHT_MAX};
-use crate::table::{RouteBackend, Target};
+use crate::policy::{ALL_DOWN, CONTROLLER_NAME, ClusterPolicy, Defaults, Policy, StatusPolicy, WEIGHT_MAX};
+use crate::settings::AllDown;
+use crate::table::{PathMatch, RouteBackend, Target};
 
 use super::world::{self, CLASS, POOL};
 
@@ -215,7 +216,7 @@ fn a_weight_of_zero_serves_only_if_nobody_else_can() {
     };
     let shared = |weights, usable: &[&str]| -> Vec<(String, u32)> {
         let route = route(weights);
-        let shares = shares(&route, |id: &BackendId| usable.contains(&id.cluster.as_str()));
+        let shares = shares(&route, |id: &BackendId| u32::from(usable.contains(&id.cluster.as_str())));
         shares.into_iter().map(|(backend, weight)| (backend.cluster.to_string(), weight)).collect()
     };
     assert_eq!(shared([3, 0], &["a", "b"]), [("a".to_owned(), 3)]);
@@ -223,6 +224,63 @@ fn a_weight_of_zero_serves_only_if_nobody_else_can() {
     assert_eq!(shared([0, 0], &["a", "b"]), [("a".to_owned(), 1), ("b".to_owned(), 1)]);
     assert_eq!(shared([3, 5], &["a", "b"]), [("a".to_owned(), 3), ("b".to_owned(), 5)]);
     assert_eq!(shared([3, 5], &[]), []);
+}
+
+#[test]
+fn a_weight_may_count_once_for_each_endpoint() {
+    let part = |(cluster, weight): (&str, u32)| {
+        let target = Target::Backend(backend(cluster, "web"));
+        let part = RouteBackend::new(ClusterId::from(cluster), weight, target, web());
+        RouteBackend { weigh_by_endpoints: true, ..part }
+    };
+    let route = [("a", 10), ("b", 20), ("c", 10), ("d", 0)].map(part);
+    let pods = |id: &BackendId| match id.cluster.as_str() {
+        "a" => 30,
+        "b" => 1,
+        "c" => 0,
+        _ => 5,
+    };
+    let shared: Vec<u32> = shares(&route, pods).into_iter().map(|(_, weight)| weight).collect();
+    assert_eq!(shared, [300, 20]);
+}
+
+/// Weights of clusters that count differently could not be compared.
+#[test]
+fn all_clusters_of_a_route_are_weighed_as_the_first_asks() {
+    let given = "a shop/web weigh-by-endpoints=true\n  h.ex.com  Prefix  /  web\n\
+                 b shop/web\n  h.ex.com  Prefix  /  web\n  h.ex.com  Prefix  /b  web";
+    let priority = |priority| ClusterPolicy { priority, ..ClusterPolicy::default() };
+    for (a_priority, weighed) in [(0, true), (2, false)] {
+        let clusters = [("a".into(), priority(a_priority)), ("b".into(), priority(1))].into();
+        let inputs = world::inputs(Policy { clusters, ..world::policy() }, &world::parse(given));
+        let host = build(&inputs).table.hosts.into_values().next().unwrap();
+        let of = |path: &str| {
+            let route = host.routes.iter().find(|route| route.path == PathMatch::Prefix(path.into())).unwrap();
+            route.backends.iter().map(|part| part.weigh_by_endpoints).collect::<Vec<_>>()
+        };
+        assert_eq!(of(""), [weighed, weighed]);
+        assert_eq!(of("/b"), [false]);
+    }
+}
+
+#[test]
+fn what_clients_get_while_nobody_serves_comes_from_the_ingress_else_from_the_policy() {
+    let given = "one shop/web\n  h.ex.com  Prefix  /  web\n  h.ex.com  Prefix  /b  web\n\
+                 one shop/own all-down=https://own.ex.com/\n  h.ex.com  Prefix  /own  web\n\
+                 one shop/503 all-down=503\n  h.ex.com  Prefix  /503  web";
+    let answers = |all_down: AllDown| {
+        let defaults = Defaults { all_down, ..Defaults::default() };
+        let inputs = world::inputs(Policy { defaults, ..world::policy() }, &world::parse(given));
+        let host = build(&inputs).table.hosts.into_values().next().unwrap();
+        let of = |path: &str| {
+            let route = host.routes.iter().find(|route| route.path == PathMatch::Prefix(path.into())).unwrap();
+            route.client.all_down.clone()
+        };
+        ["", "/own", "/503"].map(of)
+    };
+    let own = Some(AllDown::Redirect("https://own.ex.com/".into()));
+    assert_eq!(answers(ALL_DOWN), [None, own.clone(), None]);
+    assert_eq!(answers(AllDown::Status(500)), [Some(AllDown::Status(500)), own, None]);
 }
 
 #[test]

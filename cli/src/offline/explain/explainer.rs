@@ -98,14 +98,19 @@ impl<'w> Explainer<'w> {
         }
         let status = parts.first().map_or(404, |part| lookup::unserved_status(part.backends));
         why.unserved(status);
-        (status, backends)
+        match client.all_down.as_ref().filter(|_| status == 503) {
+            None => (status, backends),
+            Some(all_down) => (why.all_down(all_down), backends),
+        }
     }
 
     /// Who shares the requests of one part.
     fn shared(&self, part: &Part<'w>, seen: &Seen<'w>, at: &Locality, why: &mut Why) -> Shared<'w> {
         let usable = |id: &BackendId| self.usable(id, at);
         let preference = (seen.place.by.strategy(), self.at.region.as_deref());
-        let shares = leg::shares(part.backends, preference, |id| usable(id) > 0);
+        let pods =
+            |id: &BackendId| self.world.table.backends.get(id).map_or(0, |it| endpoints::destination(it, at).weighed());
+        let shares = leg::shares(part.backends, preference, pods);
         why.shares(part.backends, &shares, usable);
         why.ways(at, shares.iter().filter_map(|(part, _)| self.backend(part)));
         Shared { weight: part.weight, sum: shares.iter().map(|(_, weight)| u64::from(*weight)).sum(), shares }

@@ -125,14 +125,14 @@ pub fn parts<'w>(by: By<'w>, request: &Request) -> Vec<Part<'w>> {
 pub fn shares<'w>(
     backends: &'w [RouteBackend],
     (strategy, region): (Strategy, Option<&str>),
-    usable: impl Fn(&BackendId) -> bool,
+    pods: impl Fn(&BackendId) -> u32,
 ) -> Vec<(&'w RouteBackend, u32)> {
     let level = |part: &RouteBackend| match strategy {
         Strategy::Spread => 0,
         Strategy::Failover => part.priority,
         Strategy::Nearest => u32::from(region.is_none_or(|region| *part.region != *region)),
     };
-    let mut shares = lookup::shares(backends, usable);
+    let mut shares = lookup::shares(backends, pods);
     let first = shares.iter().map(|(part, _)| level(part)).min();
     shares.retain(|(part, _)| Some(level(part)) == first);
     shares

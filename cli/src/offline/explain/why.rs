@@ -7,6 +7,7 @@ use roadstead_routing::endpoints::{self, Locality};
 use roadstead_routing::finding::{Code, Finding};
 use roadstead_routing::id::{BackendId, HostKey, PoolName};
 use roadstead_routing::reach::ReachMode;
+use roadstead_routing::settings::AllDown;
 use roadstead_routing::table::{self, PathMatch, Route, RouteBackend, SecretId, Target};
 
 use super::answer::Step;
@@ -240,6 +241,16 @@ impl Why {
             _ => "Nobody can answer: 503. The entry keeps its place, and a shorter path is not tried.",
         };
         self.say("S-11", text);
+    }
+
+    /// What the client gets instead.
+    pub fn all_down(&mut self, all_down: &AllDown) -> u16 {
+        let (status, text) = match all_down {
+            AllDown::Status(status) => (*status, format!("While nobody can answer, clients get {status}.")),
+            AllDown::Redirect(url) => (302, format!("While nobody can answer, clients are sent to {url}: 302.")),
+        };
+        self.say("E-2", text);
+        status
     }
 
     /// How the edge gets there, where it does not go to all pods.

@@ -100,5 +100,6 @@ pub(super) fn traffic(reader: &mut Reader<'_, '_>) -> Traffic {
         }),
         weight: reader.value("weight", |it| value::number(it, 0..=WEIGHT_PERCENT_MAX)),
         priority: reader.value("priority", |it| value::number(it, 0..=PRIORITY_MAX)),
+        weigh_by_endpoints: reader.flag("weigh-by-endpoints"),
     }
 }

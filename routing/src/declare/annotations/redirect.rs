@@ -20,6 +20,7 @@ pub(super) fn read(reader: &mut Reader<'_, '_>, client: &mut ClientSettings) {
     let permanent = one(reader, "permanent-redirect", "permanent-redirect-code", 301);
     let temporal = one(reader, "temporal-redirect", "temporal-redirect-code", 302);
     client.redirect = temporal.or(permanent);
+    client.all_down = reader.value("all-down", value::all_down);
 }
 
 fn one(reader: &mut Reader<'_, '_>, name: &str, code: &str, default: u16) -> Option<Redirect> {

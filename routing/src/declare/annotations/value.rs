@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::settings::AllDown;
+
 /// Entries of one list.
 pub(super) const LIST_MAX: usize = 256;
 /// A day: longer times are a mistake.
@@ -15,6 +17,15 @@ pub(super) fn number(value: &str, range: RangeInclusive<u32>) -> Result<u32, Str
     let number = value.parse().ok().filter(|_| value.bytes().all(|byte| byte.is_ascii_digit()));
     let out_of_range = || format!("it must be a number from {} to {}", range.start(), range.end());
     number.filter(|number| range.contains(number)).ok_or_else(out_of_range)
+}
+
+/// A status, or where else to go (rule E-2).
+pub(crate) fn all_down(value: &str) -> Result<AllDown, String> {
+    if let Ok(status) = number(value, 400..=599) {
+        return Ok(AllDown::Status(u16::try_from(status).unwrap_or(503)));
+    }
+    let neither = |_| "it must be a status from 400 to 599 or an http or https URL".to_owned();
+    url(value).map(AllDown::Redirect).map_err(neither)
 }
 
 /// Whole seconds, with or without `s`.
