@@ -1,20 +1,66 @@
 //! The scenarios of the public Ingress conformance suite (ingress-controller-conformance, release 1.19), as real requests
-//! through agent, controller and edge. Its headers seen by a backend and its spread over ten pods are here as well.
+//! through agent, controller and edge, each over HTTP and over HTTPS. Its headers seen by a backend and its spread over ten
+//! pods are here as well.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use roadstead_e2e::site::{Ask, Cluster, Site, WITHIN};
+use roadstead_e2e::site::{Answer, Ask, Cluster, Plan, Site, WITHIN};
 use roadstead_e2e::until;
+use roadstead_testkit::https::{Certificate, shown};
 use serde_json::{Value, json};
 
-async fn cluster_with(services: &[&str]) -> anyhow::Result<(Site, SocketAddr)> {
-    let mut site = Site::start(&["eu"], 1).await?;
+/// Where one edge takes requests.
+#[derive(Clone, Copy)]
+struct Edge {
+    http: SocketAddr,
+    https: SocketAddr,
+}
+
+async fn cluster_with(services: &[&str]) -> anyhow::Result<(Site, Edge)> {
+    let mut site = Plan::new(&["eu"], 1).https().start().await?;
     for service in services {
         site.cluster("eu").deploy(service, 1).await?;
     }
-    let edge = site.edge(0);
+    let edge = Edge { http: site.edge(0), https: site.secure_edge(0) };
     Ok((site, edge))
+}
+
+impl Edge {
+    /// A request over HTTP; what is redirected to HTTPS is followed, as the suite's own client does.
+    async fn plain(self, method: &str, host: &str, target: &str) -> anyhow::Result<Answer> {
+        let answer = self.sent(Ask::new(self.http, method, host, target)).await?;
+        if answer.status == 308 && answer.field("location") == format!("https://{host}{target}") {
+            return self.secure(method, host, target).await;
+        }
+        Ok(answer)
+    }
+
+    async fn secure(self, method: &str, host: &str, target: &str) -> anyhow::Result<Answer> {
+        self.sent(Ask::new(self.https, method, host, target).over_tls()).await
+    }
+
+    async fn sent(self, ask: Ask) -> anyhow::Result<Answer> {
+        ask.field("user-agent", "Go-http-client/1.1").send().await
+    }
+
+    /// Who answers a GET, a Service or a status, over HTTP and over HTTPS.
+    async fn answers(self, host: &str, target: &str) -> anyhow::Result<[String; 2]> {
+        let plain = self.plain("GET", host, target).await?;
+        let secure = self.secure("GET", host, target).await?;
+        Ok([plain, secure].map(|answer| match answer.status {
+            200 => answer.service().to_owned(),
+            status => status.to_string(),
+        }))
+    }
+
+    async fn expect(self, rows: &[(&str, &str, &str)]) -> anyhow::Result<()> {
+        for (host, target, wanted) in rows {
+            let got = self.answers(host, target).await?;
+            anyhow::ensure!(got == [*wanted, *wanted], "{host}{target} is answered by {got:?} and not {wanted}");
+        }
+        Ok(())
+    }
 }
 
 fn apply(cluster: &Cluster, spec: &Value) -> anyhow::Result<()> {
@@ -37,15 +83,6 @@ fn rule(host: &str, paths: &[Value]) -> Value {
     json!({"host": host, "http": {"paths": paths}})
 }
 
-/// Who answers: a Service, or a status.
-async fn answer(edge: SocketAddr, host: &str, target: &str) -> String {
-    match Ask::get(edge, host, target).send().await {
-        Ok(answer) if answer.status == 200 => answer.service().to_owned(),
-        Ok(answer) => answer.status.to_string(),
-        Err(error) => error.to_string(),
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn default_backend() -> anyhow::Result<()> {
     let (mut site, edge) = cluster_with(&["echo-service"]).await?;
@@ -62,15 +99,16 @@ async fn default_backend() -> anyhow::Result<()> {
         ("PATCH", "my-host", "/resource"),
     ];
     for (method, host, target) in rows {
-        let ask = Ask::new(edge, method, host, target).field("user-agent", "Go-http-client/1.1");
-        let answer = ask.send().await?;
-        anyhow::ensure!(answer.status == 200 && answer.service() == "echo-service", "{method} {host}{target}");
-        for field in ["content-length", "content-type", "date", "server"] {
-            anyhow::ensure!(!answer.field(field).is_empty(), "{method} {host}{target} is answered without {field}");
+        for answer in [edge.plain(method, host, target).await?, edge.secure(method, host, target).await?] {
+            anyhow::ensure!(answer.status == 200 && answer.service() == "echo-service", "{method} {host}{target}");
+            for field in ["content-length", "content-type", "date", "server"] {
+                anyhow::ensure!(!answer.field(field).is_empty(), "{method} {host}{target} is answered without {field}");
+            }
+            let echo = &answer.echo;
+            anyhow::ensure!(echo["method"] == method && echo["path"] == target, "{echo}");
+            anyhow::ensure!(echo["proto"] == "HTTP/1.1" && answer.is_http11, "{echo}");
+            anyhow::ensure!(answer.received("user-agent") == "Go-http-client/1.1", "{echo}");
         }
-        let echo = &answer.echo;
-        anyhow::ensure!(echo["method"] == method && echo["path"] == target && echo["proto"] == "HTTP/1.1", "{echo}");
-        anyhow::ensure!(answer.received("user-agent") == "Go-http-client/1.1", "{echo}");
     }
     site.system.stop().await;
     Ok(())
@@ -82,21 +120,26 @@ async fn host_rules() -> anyhow::Result<()> {
     let named = json!({"service": {"name": "foo-bar-com", "port": {"name": "http"}}});
     let by_name = json!({"path": "/", "pathType": "Prefix", "backend": named});
     let rules = [rule("*.foo.com", &[path("/", "Prefix", "wildcard-foo-com")]), rule("foo.bar.com", &[by_name])];
-    apply(site.cluster("eu"), &json!({"rules": rules}))?;
-    site.answers("foo.bar.com", 200).await?;
-    let rows = [
-        ("foo.bar.com", "foo-bar-com"),
-        ("subdomain.bar.com", "404"),
-        ("bar.foo.com", "wildcard-foo-com"),
-        ("baz.bar.foo.com", "404"),
-        ("foo.com", "404"),
-    ];
-    for (host, wanted) in rows {
-        let got = answer(edge, host, "/").await;
-        anyhow::ensure!(got == wanted, "{host} is answered by {got} and not {wanted}");
+    let certificate = Certificate::for_names(&["foo.bar.com"])?;
+    let eu = site.cluster("eu");
+    eu.certificate("conformance-tls", &certificate)?;
+    let tls = json!([{"hosts": ["foo.bar.com"], "secretName": "conformance-tls"}]);
+    apply(eu, &json!({"rules": rules, "tls": tls}))?;
+    let is_shown = async || shown(edge.https, "foo.bar.com").await.is_ok_and(|it| it == certificate.der);
+    until(WITHIN, "foo.bar.com shows its certificate", is_shown).await?;
+    edge.expect(&[
+        ("foo.bar.com", "/", "foo-bar-com"),
+        ("subdomain.bar.com", "/", "404"),
+        ("bar.foo.com", "/", "wildcard-foo-com"),
+        ("baz.bar.foo.com", "/", "404"),
+        ("foo.com", "/", "404"),
+    ])
+    .await?;
+    for host in ["foo.bar.com", "bar.foo.com"] {
+        for seen in [edge.plain("GET", host, "/").await?, edge.secure("GET", host, "/").await?] {
+            anyhow::ensure!(seen.echo["host"] == host, "{}", seen.echo);
+        }
     }
-    let seen = Ask::get(edge, "bar.foo.com", "/").send().await?;
-    anyhow::ensure!(seen.echo["host"] == "bar.foo.com", "{}", seen.echo);
     site.system.stop().await;
     Ok(())
 }
@@ -129,9 +172,9 @@ async fn path_rules() -> anyhow::Result<()> {
         ),
     ];
     apply(site.cluster("eu"), &json!({"rules": rules}))?;
-    until(WITHIN, "the routes are there", async || answer(edge, "exact-path-rules", "/foo").await == "foo-exact")
-        .await?;
-    let rows = [
+    let is_there = async || edge.answers("exact-path-rules", "/foo").await.is_ok_and(|it| it[0] == "foo-exact");
+    until(WITHIN, "the routes are there", is_there).await?;
+    edge.expect(&[
         ("exact-path-rules", "/foo", "foo-exact"),
         ("exact-path-rules", "/foo/", "404"),
         ("exact-path-rules", "/FOO", "404"),
@@ -149,11 +192,8 @@ async fn path_rules() -> anyhow::Result<()> {
         ("trailing-slash-path-rules", "/aaa/bbb/", "aaa-slash-bbb-slash-prefix"),
         ("trailing-slash-path-rules", "/foo", "404"),
         ("trailing-slash-path-rules", "/foo/", "foo-slash-exact"),
-    ];
-    for (host, target, wanted) in rows {
-        let got = answer(edge, host, target).await;
-        anyhow::ensure!(got == wanted, "{host}{target} is answered by {got} and not {wanted}");
-    }
+    ])
+    .await?;
     site.system.stop().await;
     Ok(())
 }
@@ -171,24 +211,29 @@ async fn ingress_class() -> anyhow::Result<()> {
     until(WITHIN, "the later Ingress has an address", is_written).await?;
     let status = site.cluster("eu").status("conformance");
     anyhow::ensure!(status["loadBalancer"]["ingress"].is_null(), "{status}");
-    anyhow::ensure!(answer(edge, "class.example.com", "/").await == "404");
+    edge.expect(&[("class.example.com", "/", "404")]).await?;
     site.system.stop().await;
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn load_balancing() -> anyhow::Result<()> {
-    let mut site = Site::start(&["eu"], 1).await?;
+    let (mut site, edge) = cluster_with(&[]).await?;
     site.cluster("eu").deploy("echo", 10).await?;
     apply(site.cluster("eu"), &json!({"defaultBackend": {"service": {"name": "echo", "port": {"number": 80}}}}))?;
     site.answers("load-balancing", 200).await?;
-    let mut pods = BTreeSet::new();
-    for _ in 0..100 {
-        let answer = Ask::get(site.edge(0), "load-balancing", "/").send().await?;
-        anyhow::ensure!(answer.status == 200);
-        pods.insert(answer.echo["pod"].to_string());
+    for is_secure in [false, true] {
+        let mut pods = BTreeSet::new();
+        for _ in 0..100 {
+            let answer = match is_secure {
+                false => edge.plain("GET", "load-balancing", "/").await?,
+                true => edge.secure("GET", "load-balancing", "/").await?,
+            };
+            anyhow::ensure!(answer.status == 200);
+            pods.insert(answer.echo["pod"].to_string());
+        }
+        anyhow::ensure!(pods.len() == 10, "100 requests reached {} of 10 pods", pods.len());
     }
-    anyhow::ensure!(pods.len() == 10, "100 requests reached {} of 10 pods", pods.len());
     site.system.stop().await;
     Ok(())
 }

@@ -53,11 +53,7 @@ impl Connection {
     /// # Errors
     /// If there is no connection or no handshake.
     pub async fn open(address: SocketAddr, host: &str) -> anyhow::Result<Self> {
-        let name = ServerName::try_from(host.to_owned())?;
-        let connecting = async {
-            let stream = TcpStream::connect(address).await?;
-            connector().connect(name, stream).await
-        };
+        let connecting = async { secured(TcpStream::connect(address).await?, host).await };
         let stream = tokio::time::timeout(WITHIN, connecting).await.context("no handshake in time")??;
         Ok(Self { stream, host: host.to_owned() })
     }
@@ -92,6 +88,16 @@ impl Connection {
             }
         }
     }
+}
+
+/// Secures a connection, naming `host` by SNI if it is a name.
+///
+/// # Errors
+/// If there is no handshake.
+pub async fn secured(stream: TcpStream, host: &str) -> std::io::Result<TlsStream<TcpStream>> {
+    let address = stream.peer_addr()?.ip();
+    let name = ServerName::try_from(host.to_owned()).unwrap_or_else(|_| address.into());
+    connector().connect(name, stream).await
 }
 
 /// The leaf that a client is shown that names `host`, as DER.

@@ -9,20 +9,29 @@ use bytes::Bytes;
 use http::Request;
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
+use roadstead_testkit::https::secured;
 use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 /// An answer that takes longer is none.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
 pub struct Ask {
     edge: SocketAddr,
+    is_secure: bool,
+    host: String,
     request: http::request::Builder,
     body: Bytes,
 }
 
 pub struct Answer {
     pub status: u16,
+    pub is_http11: bool,
     /// By lower-case name, joined by `, ` where there are several.
     pub fields: BTreeMap<String, String>,
     /// What the pod says that it received; null if no pod answered.
@@ -36,7 +45,13 @@ impl Ask {
 
     pub fn new(edge: SocketAddr, method: &str, host: &str, target: &str) -> Self {
         let request = Request::builder().method(method).uri(target).header(http::header::HOST, host);
-        Self { edge, request, body: Bytes::new() }
+        Self { edge, is_secure: false, host: host.to_owned(), request, body: Bytes::new() }
+    }
+
+    /// Over TLS, naming the host by SNI if it has a name; any certificate will do.
+    #[must_use]
+    pub fn over_tls(self) -> Self {
+        Self { is_secure: true, ..self }
     }
 
     #[must_use]
@@ -58,6 +73,8 @@ impl Ask {
 
     async fn exchange(self) -> anyhow::Result<Answer> {
         let stream = TcpStream::connect(self.edge).await?;
+        let stream: Box<dyn Stream> =
+            if self.is_secure { Box::new(secured(stream, &self.host).await?) } else { Box::new(stream) };
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         let connection = tokio::spawn(connection);
         let response = sender.send_request(self.request.body(Full::new(self.body))?).await?;
@@ -74,7 +91,8 @@ impl Ask {
             joined.push_str(&value);
         }
         let echo = serde_json::from_slice(&body).unwrap_or_default();
-        Ok(Answer { status: parts.status.as_u16(), fields, echo })
+        let is_http11 = parts.version == http::Version::HTTP_11;
+        Ok(Answer { status: parts.status.as_u16(), is_http11, fields, echo })
     }
 }
 
