@@ -114,7 +114,7 @@ impl Core {
         match self.session.receive(now, message) {
             Ok(Some(Delivery::Policy(policy))) => {
                 self.policy_known = true;
-                let outcome = self.reducer.set_services(&policy.services);
+                let outcome = self.reducer.set_wanted(&policy.services, &policy.secrets);
                 self.follow(outcome);
                 let outcome = self.reducer.set_classes(&policy.classes);
                 self.follow(outcome);

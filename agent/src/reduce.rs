@@ -4,7 +4,8 @@
 //! Reported are: IngressClasses that are ours or named by the policy, the Ingresses they make ours (rule I-4), the
 //! Services and Secrets those refer to, and the EndpointSlices of those Services; every Service of type LoadBalancer, of
 //! which one may be the cluster's gateway, and every Node. Further Services only if the controller asks for them, because a
-//! host that used them is held or pinned. Nothing else leaves the cluster.
+//! host that used them is held or pinned, and further Secrets, because the policy names them. Nothing else leaves the
+//! cluster.
 //!
 //! Four rules keep a failing API from removing routes:
 //! - an object is taken for gone only if a watch said so, or if a *complete* list does not have it;
@@ -174,10 +175,13 @@ impl Reducer {
         Outcome { changes: self.settle(touched, Cause::Deleted), ingresses }
     }
 
-    /// Sets the Services (`NAMESPACE/NAME`) that are reported although no Ingress may refer to them.
-    pub fn set_services(&mut self, services: &[String]) -> Outcome {
-        let parse = |text: &String| text.split_once('/').map(|(namespace, name)| ObjectName::new(namespace, name));
-        let touched = self.references.set_wanted(services.iter().filter_map(parse).collect());
+    /// Sets the Services and Secrets (`NAMESPACE/NAME`) that are reported although no Ingress may refer to them.
+    pub fn set_wanted(&mut self, services: &[String], secrets: &[String]) -> Outcome {
+        let key =
+            |kind, text: &String| text.split_once('/').map(|(namespace, name)| ObjectKey::new(kind, namespace, name));
+        let services = services.iter().filter_map(|text| key(Kind::Service, text));
+        let secrets = secrets.iter().filter_map(|text| key(Kind::Secret, text));
+        let touched = self.references.set_wanted(services.chain(secrets).collect());
         Outcome { changes: self.settle(touched, Cause::Deleted), ..Outcome::default() }
     }
 

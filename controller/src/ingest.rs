@@ -5,7 +5,7 @@
 //! silent for [`HEARTBEAT_TIMEOUT_MS`]. So do streams at other replicas: the store says who has a cluster. Losing every
 //! stream makes a cluster stale and changes no route.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use roadstead_proto::wire;
 use roadstead_proto::wire::agent_message::Message as Said;
@@ -495,5 +495,12 @@ fn agent_policy(cluster: &ClusterId, turn: &Turn) -> wire::AgentPolicy {
     let mut services: Vec<String> =
         turn.world.inputs().kept_of(cluster, None).map(|kept| kept.service.to_string()).collect();
     services.dedup();
-    wire::AgentPolicy { classes: turn.policy.policy.classes.keys().cloned().collect(), services }
+    let policy = &turn.policy.policy;
+    let own = policy.certificates().filter(|(_, id)| id.cluster == *cluster);
+    let secrets: BTreeSet<String> = own.map(|(_, id)| id.secret.to_string()).collect();
+    wire::AgentPolicy {
+        classes: policy.classes.keys().cloned().collect(),
+        services,
+        secrets: secrets.into_iter().collect(),
+    }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use anyhow::Context;
-use roadstead_e2e::site::{Plan, SENT_MIN, Site, WITHIN};
+use roadstead_e2e::site::{POLICY, Plan, SENT_MIN, Site, WITHIN};
 use roadstead_e2e::until;
 use roadstead_testkit::https::{Certificate, Connection, shown};
 use tokio::task::JoinSet;
@@ -128,6 +128,28 @@ async fn converse(edge: SocketAddr, counts: &Counts) {
             return;
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pool_may_have_a_certificate_of_its_own_for_all_other_names() -> anyhow::Result<()> {
+    let named = format!("{POLICY}clusters: {{eu: {{weight: 100}}}}\n")
+        .replace("default: true}", "default: true, certificate: eu/shop/fallback-tls}");
+    let plan = Plan { policy: named, ..Plan::new(&["eu"], 1).https() };
+    let (mut site, certificate) = secured(plan).await?;
+    let edge = site.secure_edge(0);
+    site.has_finding("certificate-missing").await?;
+    let fallback = Certificate::for_names(&["fallback.example.org"])?;
+    site.cluster("eu").certificate("fallback-tls", &fallback)?;
+    for name in ["nobody.test", "also.example.com"] {
+        shows(edge, name, &fallback).await?;
+    }
+    shows(edge, HOST, &certificate).await?;
+    until(WITHIN, "the finding is gone", async || !site.finding("certificate-missing").await).await?;
+    let renewed = Certificate::for_names(&["fallback.example.org"])?;
+    site.cluster("eu").certificate("fallback-tls", &renewed)?;
+    shows(edge, "nobody.test", &renewed).await?;
+    site.system.stop().await;
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]

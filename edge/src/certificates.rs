@@ -1,7 +1,7 @@
 //! What handshakes show: certificates by the names that clients ask for.
 //!
 //! Hosts name certificates, certificates bring chain and key → by SNI the host's own, else that of a wildcard one label
-//! above it, else the default (rule L-1). [`crate::subscribe`] writes, handshakes read; a lock is held for a look-up only. A
+//! above it, else the pool's, else the edge's own (rule L-1). [`crate::subscribe`] writes, handshakes read; a lock is held for a look-up only. A
 //! replaced certificate is shown from the next handshake on; connections keep what they began with. Nothing here is logged.
 
 use std::collections::HashMap;
@@ -100,13 +100,14 @@ impl Certificates {
         self.0.read().unwrap_or_else(PoisonError::into_inner).keys.len()
     }
 
-    /// What a client that names this server is shown. `None`: the default.
-    pub fn find(&self, name: &str) -> Option<Arc<CertifiedKey>> {
-        let name = lookup::request_host(name);
+    /// What a client that names this server, or none, is shown. `None`: the edge's own.
+    pub fn find(&self, name: Option<&str>) -> Option<Arc<CertifiedKey>> {
+        let name = name.map(lookup::request_host);
         let shown = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let named = lookup::buckets(&name).filter(|bucket| !matches!(bucket, Bucket::Any));
+        let named = name.iter().flat_map(|name| lookup::buckets(name)).filter(|bucket| !matches!(bucket, Bucket::Any));
+        let hosts = named.map(HostKey::from).chain([HostKey::CatchAll]);
         // A certificate that is not here yet is like none: the next best one may do.
-        named.filter_map(|bucket| shown.keys.get(shown.hosts.get(&bucket.into())?)).next().cloned()
+        hosts.filter_map(|host| shown.keys.get(shown.hosts.get(&host)?)).next().cloned()
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut Shown) -> T) -> T {
@@ -146,8 +147,8 @@ impl Resolver {
 
 impl ResolvesServerCert for Resolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let named = hello.server_name().and_then(|name| self.certificates.find(name));
-        Some(named.unwrap_or_else(|| self.default.clone()))
+        let shown = self.certificates.find(hello.server_name());
+        Some(shown.unwrap_or_else(|| self.default.clone()))
     }
 }
 
@@ -209,14 +210,28 @@ mod tests {
         certificates.show(&HostKey::Exact("a.example.com".into()), Some(id("own")));
         certificates.show(&HostKey::Exact("late.example.com".into()), Some(id("not here yet")));
         certificates.show(&HostKey::Wildcard("example.com".into()), Some(id("wildcard")));
-        let is = |name: &str, key: &Arc<CertifiedKey>| certificates.find(name).is_some_and(|it| Arc::ptr_eq(&it, key));
+        let is =
+            |name: &str, key: &Arc<CertifiedKey>| certificates.find(Some(name)).is_some_and(|it| Arc::ptr_eq(&it, key));
         assert!(is("a.example.com", &own) && is("A.Example.com", &own));
         assert!(is("b.example.com", &wildcard) && is("late.example.com", &wildcard));
         for name in ["x.a.example.com", "example.com", "other.test"] {
-            assert!(certificates.find(name).is_none(), "{name}");
+            assert!(certificates.find(Some(name)).is_none(), "{name}");
         }
         certificates.show(&HostKey::Exact("a.example.com".into()), None);
         assert!(is("a.example.com", &wildcard));
+    }
+
+    #[test]
+    fn who_names_no_host_with_a_certificate_is_shown_that_of_the_pool() {
+        let (certificates, own, of_pool) = (Certificates::default(), made(), made());
+        certificates.put(id("own"), own.clone());
+        certificates.show(&HostKey::Exact("a.example.com".into()), Some(id("own")));
+        certificates.show(&HostKey::CatchAll, Some(id("fallback")));
+        assert!(certificates.find(None).is_none(), "it is not here yet");
+        certificates.put(id("fallback"), of_pool.clone());
+        let is = |name: Option<&str>, key| certificates.find(name).is_some_and(|it| Arc::ptr_eq(&it, key));
+        assert!(is(Some("a.example.com"), &own));
+        assert!(is(Some("b.example.com"), &of_pool) && is(None, &of_pool));
     }
 
     #[test]

@@ -55,7 +55,7 @@ struct EndpointPlan {
 }
 
 fuzz_target!(|steps: Vec<Step>| {
-    let pool = PoolPolicy { kind: PoolKind::Edge, addresses: Vec::new(), default: true };
+    let pool = PoolPolicy { kind: PoolKind::Edge, addresses: Vec::new(), default: true, certificate: None };
     let pools = BTreeMap::from([(PoolName::from("public"), pool)]);
     let mut inputs = Inputs::new(Policy { pools, ..Policy::default() });
     let mut kept = Table::default();

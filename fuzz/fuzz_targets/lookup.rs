@@ -21,7 +21,7 @@ fuzz_target!(|input: (String, String, String, Vec<(u8, String)>)| {
     let mut inputs = Inputs::new(Policy {
         pools: BTreeMap::from([(
             pool.clone(),
-            PoolPolicy { kind: PoolKind::Edge, addresses: Vec::new(), default: true },
+            PoolPolicy { kind: PoolKind::Edge, addresses: Vec::new(), default: true, certificate: None },
         )]),
         ..Policy::default()
     });

@@ -7,7 +7,7 @@
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
-use crate::compute::{is_declared, match_order};
+use crate::compute::{has_certificate, is_declared, match_order};
 use crate::id::{BackendId, ClusterId, HostKey, ObjectName, PoolName};
 use crate::inputs::Inputs;
 use crate::lookup::HostMatcher;
@@ -155,7 +155,7 @@ fn check_declared(inputs: &Inputs, host: &Host, faults: &mut Vec<HostFault>) {
     if !inputs.policy().pools.contains_key(&host.pool) {
         faults.push(HostFault::UnknownPool);
     }
-    if !is_declared(inputs, &host.pool, &host.name) {
+    if !is_declared(inputs, &host.pool, &host.name) && !has_certificate(inputs, &host.pool, &host.name) {
         faults.push(HostFault::Undeclared);
     }
     for backend in all_backends(host) {

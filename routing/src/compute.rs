@@ -24,7 +24,7 @@ mod stale;
 
 pub use backend::compute_backend;
 pub use host::compute_host;
-pub(crate) use host::is_declared;
+pub(crate) use host::{has_certificate, is_declared};
 
 pub use order::match_order;
 pub use sole::hosts_only_served_by;

@@ -5,11 +5,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::id::{BackendId, ClusterId, HostKey, ObjectKey, ObjectName, PoolName, PortRef};
+use crate::id::{BackendId, ClusterId, HostKey, Kind, ObjectKey, ObjectName, PoolName, PortRef};
 use crate::membership::Membership;
 use crate::object::Object;
 use crate::policy::{Policy, StatusPolicy};
 use crate::reach::{self, ReachMode};
+use crate::table::SecretId;
 
 mod cluster;
 
@@ -92,7 +93,10 @@ impl Inputs {
             return Dirty::default();
         }
         let touched = self.clusters.entry(cluster.clone()).or_default().apply(key, object, &self.policy);
-        let dirty = self.absorb(cluster, touched);
+        let mut dirty = self.absorb(cluster, touched);
+        if key.kind == Kind::Secret {
+            dirty.hosts.extend(self.shown_by_pools(cluster, Some(&key.name)));
+        }
         if self.clusters.get(cluster).is_some_and(Cluster::is_empty) {
             self.clusters.remove(cluster);
         }
@@ -102,7 +106,9 @@ impl Inputs {
     /// Forgets every object of a cluster.
     pub fn remove_cluster(&mut self, cluster: &ClusterId) -> Dirty {
         let Some(removed) = self.clusters.remove(cluster) else { return Dirty::default() };
-        self.absorb(cluster, removed.into_touched())
+        let mut dirty = self.absorb(cluster, removed.into_touched());
+        dirty.hosts.extend(self.shown_by_pools(cluster, None));
+        dirty
     }
 
     /// Where a cluster stands. Outlives the cluster's objects.
@@ -129,6 +135,7 @@ impl Inputs {
             dirty.backends = held.backends(cluster).chain(self.kept_of(cluster, None).cloned()).collect();
         }
         if is_other_presence {
+            dirty.hosts.extend(self.shown_by_pools(cluster, None));
             dirty.ingresses = held.ingress_names().map(|name| (cluster.clone(), name.clone())).collect();
         }
         dirty
@@ -158,8 +165,10 @@ impl Inputs {
     pub fn set_now(&mut self, now: i64) -> Dirty {
         let before = std::mem::replace(&mut self.now, now);
         let (from, to) = (before.min(now), before.max(now));
-        let hosts = self.clusters.values().flat_map(|cluster| cluster.hosts_between(from, to)).collect();
-        Dirty { hosts, ..Dirty::default() }
+        let hosts = self.clusters.values().flat_map(|cluster| cluster.hosts_between(from, to));
+        // There are few pools: whether theirs turn is not asked.
+        let of_pools = self.policy.certificates().map(|(pool, _)| (pool.clone(), HostKey::CatchAll));
+        Dirty { hosts: hosts.chain(of_pools).collect(), ..Dirty::default() }
     }
 
     pub fn now(&self) -> i64 {
@@ -179,9 +188,13 @@ impl Inputs {
         self.clusters.get(cluster).into_iter().flat_map(Cluster::objects)
     }
 
-    /// Every declared host of every pool, once.
+    /// Every declared host of every pool, and the catch-all of pools with a certificate of their own, once.
     pub fn hosts(&self) -> impl Iterator<Item = (&PoolName, &HostKey)> {
-        self.hosts.keys().map(|(pool, host)| (pool, host))
+        let catch_all = |pool: &PoolName| (pool.clone(), HostKey::CatchAll);
+        let of_pools = self.policy.certificates().map(|(pool, _)| pool);
+        let undeclared = of_pools.filter(move |pool| !self.hosts.contains_key(&catch_all(pool)));
+        let declared = self.hosts.keys().map(|(pool, host)| (pool, host));
+        declared.chain(undeclared.map(|pool| (pool, &HostKey::CatchAll)))
     }
 
     /// How many (pool, host) pairs a cluster declares, catch-alls included.
@@ -226,6 +239,13 @@ impl Inputs {
         ids.filter_map(|id| self.clusters.get(id).map(|cluster| (id, cluster)))
     }
 
+    /// The catch-alls of pools whose own certificate is of the cluster, or is this Secret of it.
+    fn shown_by_pools(&self, id: &ClusterId, secret: Option<&ObjectName>) -> impl Iterator<Item = (PoolName, HostKey)> {
+        let is_of = move |it: &SecretId| it.cluster == *id && secret.is_none_or(|secret| it.secret == *secret);
+        let shown = self.policy.certificates().filter(move |(_, it)| is_of(it));
+        shown.map(|(pool, _)| (pool.clone(), HostKey::CatchAll))
+    }
+
     /// Whether Services may be reached otherwise than before: their gateway changed, or the nodes.
     fn changes_ways(&self, id: &ClusterId, touched: &Touched) -> bool {
         let gateway = self.policy.clusters.get(id).and_then(|policy| policy.gateway.as_ref());
@@ -245,7 +265,7 @@ impl Inputs {
 
     fn everything(&self) -> Dirty {
         Dirty {
-            hosts: self.hosts.keys().cloned().collect(),
+            hosts: self.hosts().map(|(pool, host)| (pool.clone(), host.clone())).collect(),
             backends: self.backends().collect(),
             ingresses: self.ingresses().map(|(id, name)| (id.clone(), name.clone())).collect(),
         }

@@ -191,11 +191,12 @@ impl Table {
 
 impl Table {
     /// What a client of `pool` that names this host by SNI is shown: the host's own certificate, else that of a wildcard
-    /// above it (rule L-1). `None`: the pool's default certificate.
+    /// above it, else that of the pool (rule L-1). `None`: the edge's own.
     pub fn certificate(&self, pool: &PoolName, sni: &str) -> Option<&SecretId> {
         let name = request_host(sni);
         let shown = |bucket: Bucket<'_>| self.hosts.get(&(pool.clone(), bucket.into()))?.certificate.as_ref();
-        buckets(&name).filter(|bucket| !matches!(bucket, Bucket::Any)).find_map(shown)
+        let named = buckets(&name).filter(|bucket| !matches!(bucket, Bucket::Any)).find_map(shown);
+        named.or_else(|| self.hosts.get(&(pool.clone(), HostKey::CatchAll))?.certificate.as_ref())
     }
 }
 

@@ -11,6 +11,7 @@ use crate::id::{ClusterId, PoolName};
 use crate::object::NodeAddressKind;
 use crate::reach::{GatewayRef, ReachFrom, ReachMode};
 use crate::settings::AllDown;
+use crate::table::SecretId;
 
 /// `spec.controller` of the IngressClasses that are ours.
 pub const CONTROLLER_NAME: &str = "roadstead.dev/ingress";
@@ -134,6 +135,9 @@ pub struct PoolPolicy {
     /// The pool of classes that name none. At most one pool is the default.
     #[serde(default)]
     pub default: bool,
+    /// What clients are shown that name no host with a certificate.
+    #[serde(default)]
+    pub certificate: Option<SecretId>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -221,6 +225,11 @@ impl Policy {
     pub fn stale(&self, id: &ClusterId) -> StalePolicy {
         let own = self.clusters.get(id).and_then(|cluster| cluster.stale);
         own.unwrap_or(self.defaults.stale)
+    }
+
+    /// The pools whose default certificate is a Secret, with it.
+    pub fn certificates(&self) -> impl Iterator<Item = (&PoolName, &SecretId)> {
+        self.pools.iter().filter_map(|(name, pool)| Some((name, pool.certificate.as_ref()?)))
     }
 
     /// The pool marked `default`, else the only pool, else none.

@@ -6,6 +6,9 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
+use crate::declare::is_dns_name;
 use crate::id::{BackendId, ClusterId, HostKey, ObjectName, PoolName};
 use crate::object::Hidden;
 use crate::policy::Strategy;
@@ -25,7 +28,7 @@ pub struct Host {
     pub default_client: Arc<ClientSettings>,
     pub default_strategy: Strategy,
     /// What a client that names this host by SNI is shown (rules L-1, L-2, M-9). `None`: that of a wildcard, or the
-    /// pool's default.
+    /// pool's default, which is that of its catch-all.
     pub certificate: Option<SecretId>,
 }
 
@@ -48,8 +51,9 @@ pub struct Canary {
     pub backends: Vec<RouteBackend>,
 }
 
-/// A Secret of one cluster.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+/// A Secret of one cluster. Text form: `CLUSTER/NAMESPACE/NAME`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct SecretId {
     pub cluster: ClusterId,
     pub secret: ObjectName,
@@ -58,6 +62,30 @@ pub struct SecretId {
 impl fmt::Display for SecretId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.cluster, self.secret)
+    }
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("`{0}` is not CLUSTER/NAMESPACE/NAME of a Secret")]
+pub struct NotASecret(String);
+
+impl TryFrom<String> for SecretId {
+    type Error = NotASecret;
+
+    fn try_from(text: String) -> Result<Self, NotASecret> {
+        let parts: Vec<&str> = text.split('/').collect();
+        match parts[..] {
+            [cluster, namespace, name] if parts.iter().all(|part| is_dns_name(part)) => {
+                Ok(Self { cluster: cluster.into(), secret: ObjectName::new(namespace, name) })
+            }
+            _ => Err(NotASecret(text)),
+        }
+    }
+}
+
+impl From<SecretId> for String {
+    fn from(id: SecretId) -> String {
+        id.to_string()
     }
 }
 

@@ -17,7 +17,7 @@ pub(super) struct References {
     named: BTreeSet<String>,
     /// Our Ingresses, and the Services and Secrets each names.
     managed: BTreeMap<ObjectName, BTreeSet<ObjectKey>>,
-    /// Services that are wanted whatever the Ingresses say.
+    /// Services and Secrets that are wanted whatever the Ingresses say.
     wanted: BTreeSet<ObjectKey>,
     /// How many of our Ingresses name each Service and Secret. Never zero.
     referrers: BTreeMap<ObjectKey, usize>,
@@ -36,11 +36,10 @@ impl References {
         changed
     }
 
-    /// Takes names of Services. Returns the keys of Services and EndpointSlices about which this decides anew.
-    pub(super) fn set_wanted(&mut self, wanted: BTreeSet<ObjectName>) -> BTreeSet<ObjectKey> {
-        let wanted = wanted.into_iter().map(|name| ObjectKey { kind: Kind::Service, name }).collect();
+    /// Takes Services and Secrets. Returns the keys of these and of EndpointSlices about which this decides anew.
+    pub(super) fn set_wanted(&mut self, wanted: BTreeSet<ObjectKey>) -> BTreeSet<ObjectKey> {
         let before = std::mem::replace(&mut self.wanted, wanted);
-        before.symmetric_difference(&self.wanted).flat_map(|service| self.keys_behind(service)).collect()
+        before.symmetric_difference(&self.wanted).flat_map(|key| self.keys_behind(key)).collect()
     }
 
     pub(super) fn ours(&self, class: &IngressClass) -> bool {

@@ -68,13 +68,13 @@ fn classes_named_by_the_policy_are_ours_too() {
 #[test]
 fn services_that_the_controller_asks_for_are_reported_without_an_ingress() {
     let mut reducer = listed(&shop());
-    let outcome = reducer.set_services(&["shop/back".to_owned(), "no name".to_owned()]);
+    let outcome = reducer.set_wanted(&["shop/back".to_owned(), "no name".to_owned()], &[]);
     let expected = [Change::Upsert(key(Kind::Service, "back")), Change::Upsert(key(Kind::EndpointSlice, "back-1"))];
     assert_eq!(outcome.changes, expected);
     let outcome = reducer.apply(Kind::EndpointSlice, seen(&slice("back-2", "back", 3)));
     assert_eq!(outcome.changes, [Change::Upsert(key(Kind::EndpointSlice, "back-2"))]);
     let expected = ["back-1", "back-2"].map(|name| deleted(Kind::EndpointSlice, name));
-    let changes = reducer.set_services(&[]).changes;
+    let changes = reducer.set_wanted(&[], &[]).changes;
     assert_eq!(changes, [&[deleted(Kind::Service, "back")][..], &expected].concat());
     assert_eq!(reported(&reducer), OURS);
 }
@@ -124,6 +124,17 @@ fn every_node_leaves_the_cluster_and_every_service_that_may_be_its_gateway() {
     assert_eq!(gone.changes, [deleted(Kind::Service, "gateway")], "it is no load balancer any more");
     let same = reducer.apply(Kind::Node, seen(&node("worker", true)));
     assert_eq!(same.changes, [], "a status that says the same is no news");
+}
+
+#[test]
+fn a_secret_that_the_policy_names_leaves_the_cluster_as_long_as_it_does() {
+    let mut objects = shop();
+    objects.push(secret("fallback"));
+    let mut reducer = listed(&objects);
+    let named = ["shop/fallback".to_owned()];
+    assert_eq!(reducer.set_wanted(&[], &named).changes, [Change::Upsert(key(Kind::Secret, "fallback"))]);
+    assert_eq!(reducer.set_wanted(&[], &named).changes, []);
+    assert_eq!(reducer.set_wanted(&[], &[]).changes, [deleted(Kind::Secret, "fallback")]);
 }
 
 #[test]

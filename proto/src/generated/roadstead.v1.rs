@@ -688,6 +688,9 @@ pub struct AgentPolicy {
     /// Sorted.
     #[prost(string, repeated, tag = "2")]
     pub services: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// NAMESPACE/NAME of Secrets to report although no Ingress may name them: a pool's own certificate. Sorted.
+    #[prost(string, repeated, tag = "3")]
+    pub secrets: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct BucketRequest {

@@ -1,4 +1,4 @@
-//! Which certificate a host shows (rules L-1 to L-5, M-9).
+//! Which certificate a host shows (rules L-1 to L-5, M-9), and which a pool shows for all others (rule L-1).
 //!
 //! The `tls` entries of the Ingresses that declare the host → one Secret of each cluster → one of all. What is out of its
 //! time is shown rather than nothing, and said.
@@ -6,8 +6,9 @@
 use std::cmp::Reverse;
 
 use crate::finding::{Code, Finding, Severity};
-use crate::id::{ClusterId, HostKey, Kind, ObjectKey, ObjectName};
-use crate::inputs::Cluster;
+use crate::id::{ClusterId, HostKey, Kind, ObjectKey, ObjectName, PoolName};
+use crate::inputs::{Cluster, Inputs};
+use crate::membership::Presence;
 use crate::object::{Certificate, Ingress, SecretContent};
 use crate::rules::{self, Rule};
 use crate::table::SecretId;
@@ -79,6 +80,46 @@ pub(super) fn choose(offers: Vec<Offer>) -> Option<SecretId> {
         order(a).cmp(&order(b)).then_with(|| a.rank.cmp(&b.rank))
     });
     best.map(|offer| offer.id)
+}
+
+/// What a pool shows clients that name no host with a certificate, if the policy names a Secret for it (rule L-1).
+pub(super) fn of_pool(inputs: &Inputs, pool: &PoolName, findings: &mut Vec<Finding>) -> Option<SecretId> {
+    let id = inputs.policy().pools.get(pool)?.certificate.as_ref()?;
+    let mut complain = |code, why: String| {
+        findings.push(Finding {
+            cluster: id.cluster.clone(),
+            object: Some(ObjectKey { kind: Kind::Secret, name: id.secret.clone() }),
+            code,
+            severity: Severity::Error,
+            message: format!("the default certificate of pool {pool}, Secret {}, {why}", id.secret),
+            remedy: "Put a valid certificate, with its key, into the Secret, or name another one in the policy."
+                .to_owned(),
+        });
+    };
+    if inputs.membership(&id.cluster).lifecycle.presence() == Presence::Nothing {
+        return None;
+    }
+    match inputs.cluster(&id.cluster).and_then(|cluster| cluster.secret(&id.secret)).map(|secret| &secret.content) {
+        Some(SecretContent::Certificate(certificate)) => {
+            let now = inputs.now();
+            if now < certificate.not_before || certificate.not_after < now {
+                complain(Code::CertificateExpired, "is out of its time; it is shown all the same".to_owned());
+            }
+            Some(id.clone())
+        }
+        Some(SecretContent::Values(_)) => {
+            complain(Code::CertificateUnusable, "is not of type kubernetes.io/tls".to_owned());
+            None
+        }
+        Some(SecretContent::Unusable(why)) => {
+            complain(Code::CertificateUnusable, format!("cannot be used: {why}"));
+            None
+        }
+        None => {
+            complain(Code::CertificateMissing, "does not exist".to_owned());
+            None
+        }
+    }
 }
 
 /// In the order in which they are asked.

@@ -59,13 +59,22 @@ pub fn compute_host(inputs: &Inputs, pool: &PoolName, host: &HostKey) -> HostOut
         (compiled.default, compiled.default_client) = (default.backends, default.client);
         compiled.default_strategy = default.strategy;
     }
-    compiled.certificate = certificate::choose(offers);
+    compiled.certificate = match host {
+        HostKey::CatchAll => certificate::of_pool(inputs, pool, &mut findings),
+        HostKey::Exact(_) | HostKey::Wildcard(_) | HostKey::Any => certificate::choose(offers),
+    };
     stale::settle(inputs, &mut compiled);
     if host == &HostKey::CatchAll && !rules::on(Rule::DefaultsPool) {
         compiled.default.truncate(1);
     }
     compiled.default.shrink_to_fit();
-    HostOutcome { host: declared.then_some(compiled), findings }
+    let is_there = declared || has_certificate(inputs, pool, host);
+    HostOutcome { host: is_there.then_some(compiled), findings }
+}
+
+/// Whether the host is the catch-all of a pool that the policy gives a certificate, so that it is there without a backend.
+pub(crate) fn has_certificate(inputs: &Inputs, pool: &PoolName, host: &HostKey) -> bool {
+    *host == HostKey::CatchAll && inputs.policy().pools.get(pool).is_some_and(|pool| pool.certificate.is_some())
 }
 
 /// Whether a cluster in the table declares the host, so that it is served.

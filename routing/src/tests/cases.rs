@@ -106,7 +106,7 @@ struct RoutingCase {
     rule: String,
     #[serde(default)]
     says: String,
-    /// Grants and clusters.
+    /// Grants, clusters and pools.
     #[serde(default)]
     policy: Policy,
     given: String,
@@ -228,8 +228,10 @@ fn check_canary_case(case: &CanaryCase) -> Vec<String> {
 
 impl RoutingCase {
     fn inputs(&self) -> Inputs {
-        let Policy { grants, clusters, .. } = self.policy.clone();
-        world::inputs(Policy { grants, clusters, ..world::policy() }, &world::parse(&self.given))
+        let Policy { grants, clusters, pools, .. } = self.policy.clone();
+        let mut policy = Policy { grants, clusters, ..world::policy() };
+        policy.pools.extend(pools);
+        world::inputs(policy, &world::parse(&self.given))
     }
 
     fn wrong_findings(&self, name: &str, found: &[Finding]) -> Option<String> {

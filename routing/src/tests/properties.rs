@@ -21,7 +21,7 @@ use crate::object::{
 };
 use crate::policy::{CONTROLLER_NAME, ClusterPolicy, Policy};
 use crate::reach;
-use crate::table::{Host, PathMatch, Route, RouteBackend, Table, Target};
+use crate::table::{Host, PathMatch, Route, RouteBackend, SecretId, Table, Target};
 
 use super::naive;
 use super::world::{self, CLASS, Objects, POOL};
@@ -294,7 +294,13 @@ fn rich_policies() -> impl Strategy<Value = Policy> {
         };
         Policy { grants: vec![grant], ..world::policy() }
     };
-    prop_oneof![3 => policies(), 1 => Just(granted())]
+    let shown = || {
+        let mut policy = world::policy();
+        let certificate = SecretId { cluster: "a".into(), secret: ObjectName::new("n1", "c1") };
+        policy.pools.get_mut(&PoolName::from(POOL)).expect("the pool").certificate = Some(certificate);
+        policy
+    };
+    prop_oneof![3 => policies(), 1 => Just(granted()), 1 => Just(shown())]
 }
 
 fn step() -> impl Strategy<Value = Step> {

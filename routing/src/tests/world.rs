@@ -20,7 +20,7 @@ pub(super) const NOW: i64 = 100;
 pub(super) const NGINX: &str = "nginx";
 
 pub(super) fn policy() -> Policy {
-    let pool = |default| PoolPolicy { kind: PoolKind::Edge, addresses: Vec::new(), default };
+    let pool = |default| PoolPolicy { kind: PoolKind::Edge, addresses: Vec::new(), default, certificate: None };
     let class = |name: &str, pool: &str, mode| {
         let pool = PoolName::from(pool);
         (name.to_owned(), ClassPolicy { pool, status: StatusPolicy::Never, mode })

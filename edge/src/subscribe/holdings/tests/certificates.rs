@@ -32,15 +32,15 @@ fn a_certificate_is_shown_while_a_host_names_it_and_goes_after_it() {
     let mut holdings = holdings.showing(Some(certificates.clone()));
     applied(&mut holdings, update(vec![backend("web", 1), certificate(), showing_host()], &[]));
     assert_eq!(keys(&holdings), ["backend/eu/shop/web:80", "secret/eu/shop/tls", "host/a.example.com"]);
-    let first = certificates.find("a.example.com").unwrap();
+    let first = certificates.find(Some("a.example.com")).unwrap();
     applied(&mut holdings, update(vec![certificate()], &[]));
-    assert_ne!(certificates.find("a.example.com").unwrap().cert, first.cert, "replaced under the same name");
+    assert_ne!(certificates.find(Some("a.example.com")).unwrap().cert, first.cert, "replaced under the same name");
 
     let early = applied(&mut holdings, update(vec![], &["secret/eu/shop/tls"]));
     assert!(early.effective.unwrap().removals.is_empty(), "a host still shows it");
     let last = applied(&mut holdings, update(vec![], &["host/a.example.com"]));
     assert_eq!(last.effective.unwrap().removals, ["host/a.example.com", "secret/eu/shop/tls"]);
-    assert_eq!((holdings.certificates(), certificates.find("a.example.com").is_none()), (0, true));
+    assert_eq!((holdings.certificates(), certificates.find(Some("a.example.com")).is_none()), (0, true));
 }
 
 #[test]
