@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use kube::Client;
+use roadstead_manifests::resource::resource;
 use roadstead_routing::id::Kind;
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -321,7 +322,7 @@ async fn next_line(lines: &mut Lines, idle_max: Duration) -> Result<Option<Strin
 /// The remedy, if the API server denies access.
 fn denied(kind: Kind, error: &request::Error) -> Option<ListFailure> {
     let request::Error::Api { code: 401 | 403, message } = error else { return None };
-    let resource = request::resource(kind);
+    let resource = resource(kind);
     Some(ListFailure {
         message: message.clone(),
         remedy: format!(

@@ -12,6 +12,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 pub mod args;
 mod assumed;
+mod cluster;
 pub mod explain;
 mod manifests;
 pub mod migrate;

@@ -15,6 +15,7 @@ mod ingress_class;
 mod meta;
 mod node;
 mod problem;
+pub mod resource;
 mod secret;
 mod service;
 pub mod yaml;

@@ -6,6 +6,7 @@ use futures::StreamExt;
 use futures::io::AsyncBufReadExt;
 use futures::stream::BoxStream;
 use kube::Client;
+use roadstead_manifests::resource::{Resource, resource};
 use roadstead_routing::id::Kind;
 use serde::Deserialize;
 use serde_json::Value;
@@ -17,29 +18,6 @@ const WATCH_SECONDS: u32 = 290;
 
 /// One line each.
 pub(super) type Lines = BoxStream<'static, Result<String, std::io::Error>>;
-
-pub(super) struct Resource {
-    /// Empty for the core group.
-    pub(super) group: &'static str,
-    pub(super) plural: &'static str,
-    path: &'static str,
-    /// Which objects of the kind to ask for; empty: all. Helm keeps every release of every chart in a Secret, and those
-    /// are many and large.
-    fields: &'static str,
-}
-
-pub(super) fn resource(kind: Kind) -> Resource {
-    let fields = if kind == Kind::Secret { "type!=helm.sh/release.v1" } else { "" };
-    let (group, plural, path) = match kind {
-        Kind::IngressClass => ("networking.k8s.io", "ingressclasses", "/apis/networking.k8s.io/v1/ingressclasses"),
-        Kind::Ingress => ("networking.k8s.io", "ingresses", "/apis/networking.k8s.io/v1/ingresses"),
-        Kind::Service => ("", "services", "/api/v1/services"),
-        Kind::Secret => ("", "secrets", "/api/v1/secrets"),
-        Kind::Node => ("", "nodes", "/api/v1/nodes"),
-        Kind::EndpointSlice => ("discovery.k8s.io", "endpointslices", "/apis/discovery.k8s.io/v1/endpointslices"),
-    };
-    Resource { group, plural, path, fields }
-}
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {

@@ -12,7 +12,7 @@ use crate::offline::request::{Header, Scheme};
 const EXPLAIN_CODES: &str = "Exit codes: 0 answered, whatever the answer; 1 a file, folder or the policy cannot be read, \
      or with --strict a document in them; 2 the command line is wrong.";
 const MIGRATE_CODES: &str = "Exit codes: 0 reported; 1 a file or folder cannot be read, or with --strict something is \
-     refused, unreadable or different; 2 the command line is wrong; 3 an address to compare cannot be reached.";
+     refused, unreadable or different; 2 the command line is wrong; 3 a cluster or an address to compare cannot be reached.";
 
 /// Say which route and which backends a request would get from manifests, and why. Asks no controller.
 #[derive(Args, Debug)]
@@ -58,13 +58,19 @@ pub struct Explain {
     pub url: Option<String>,
 }
 
-/// Say what becomes of Ingresses written for ingress-nginx. Asks no controller and no cluster.
+/// Say what becomes of Ingresses written for ingress-nginx. Asks no controller, and a cluster only with --kubeconfig.
 #[derive(Args, Debug)]
 #[command(after_help = MIGRATE_CODES)]
 pub struct Migrate {
     /// Folders (all .yaml, .yml and .json in them), files, or - for stdin, such as of `kubectl get ingress -A -o yaml`.
-    #[arg(value_name = "PATH", required_unless_present = "requests")]
+    #[arg(value_name = "PATH", required_unless_present_any = ["requests", "kubeconfig"])]
     pub paths: Vec<PathBuf>,
+    /// Read a running cluster instead, with these credentials. Nothing is written there.
+    #[arg(long, value_name = "FILE", conflicts_with = "paths")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Another context of the kubeconfig than its current one.
+    #[arg(long, value_name = "NAME", requires = "kubeconfig")]
+    pub context: Option<String>,
     /// The controller's policy file. Absent: one pool, `default`, which serves classes `nginx` and `roadstead`.
     #[arg(long, value_name = "FILE")]
     pub policy: Option<PathBuf>,

@@ -3,12 +3,15 @@
 //! What cannot be read is skipped and named; it hides nothing else. Of two objects of one name the one read last
 //! counts, as if the files were applied in the order of their paths.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use roadstead_manifests::{Problem, yaml};
+use roadstead_manifests::{Converted, Problem, decode, yaml};
+use roadstead_routing::id::Kind;
 use roadstead_routing::object::Object;
+use serde_json::Value;
 
 use super::OfflineError;
 
@@ -31,6 +34,8 @@ pub struct Manifests {
     pub problems: Vec<Problem>,
     /// Files and documents that were skipped: a line for each, which says why.
     pub skipped: Vec<String>,
+    /// Kinds of which everything that there is was read.
+    pub whole: BTreeSet<Kind>,
 }
 
 impl Manifests {
@@ -97,13 +102,22 @@ impl Manifests {
             return self.skipped.push(format!("{origin}: is not UTF-8; save it as such"));
         };
         for result in yaml::from_yaml(&text) {
-            match result {
-                Ok(converted) => {
-                    self.objects.push(converted.object);
-                    self.problems.extend(converted.problems);
-                }
-                Err(problem) => self.skipped.push(format!("{origin}: {}. {}", problem.message, problem.remedy)),
+            self.keep(result, origin);
+        }
+    }
+
+    /// Adds an object as an API server has it.
+    pub fn object(&mut self, kind: Kind, value: Value, origin: &str) {
+        self.keep(decode(kind, value), origin);
+    }
+
+    fn keep(&mut self, result: Result<Converted, Problem>, origin: &str) {
+        match result {
+            Ok(converted) => {
+                self.objects.push(converted.object);
+                self.problems.extend(converted.problems);
             }
+            Err(problem) => self.skipped.push(format!("{origin}: {}. {}", problem.message, problem.remedy)),
         }
     }
 }

@@ -14,7 +14,7 @@ use roadstead_routing::policy::{CONTROLLER_NAME, Policy};
 use super::args::Migrate;
 use super::manifests::{Manifests, STDIN};
 use super::world::World;
-use super::{OfflineError, Outcome, now, policy, printable, warn};
+use super::{OfflineError, Outcome, cluster, now, policy, printable, warn};
 
 mod behaviour;
 mod catalogue;
@@ -25,7 +25,7 @@ mod show;
 
 /// The classes that the policy lists if there is no file.
 const CLASSES: [&str; 2] = ["nginx", "roadstead"];
-/// All manifests are read as those of one cluster.
+/// Everything is read as of one cluster.
 const CLUSTER: &str = "manifests";
 
 /// # Errors
@@ -36,18 +36,22 @@ pub async fn run(args: Migrate, json: bool) -> Result<Outcome, OfflineError> {
         return Err(OfflineError::Usage("stdin can be read once".to_owned()));
     }
     let policy = policy::read(args.policy.as_deref(), &CLASSES)?;
-    let mut manifests = Manifests::default();
+    let mut manifests = match &args.kubeconfig {
+        Some(kubeconfig) => cluster::read(kubeconfig, args.context.as_deref()).await?,
+        None => Manifests::default(),
+    };
     for path in &args.paths {
         manifests.read(path)?;
     }
     warn(&manifests.skipped);
     let is_complete = manifests.skipped.is_empty();
     add_classes(&policy, &mut manifests);
+    let whole = std::mem::take(&mut manifests.whole);
     let world = World::new(policy, vec![(CLUSTER.into(), manifests)], now());
     let is_fine = match <[String; 2]>::try_from(args.compare) {
         Ok(addresses) => compare_at(&addresses, &world, args.requests.as_deref(), json).await?,
         Err(_) => {
-            let report = report::Report::new(&world);
+            let report = report::Report::new(&world, whole);
             print(&if json { pretty(&report) } else { printable(&show::text(&report)) })?;
             report.summary.refused == 0
         }

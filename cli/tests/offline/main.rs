@@ -5,6 +5,7 @@
 mod compare;
 mod documents;
 mod explain;
+mod live;
 mod migrate;
 mod run;
 mod settings;

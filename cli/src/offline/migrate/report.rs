@@ -106,8 +106,9 @@ pub struct Summary {
 }
 
 impl Report {
-    pub fn new(world: &World) -> Self {
-        let (hosts, complete) = (Hosts::new(world), Complete::new(world));
+    /// `whole`: kinds of which the world has everything that there is.
+    pub fn new(world: &World, whole: BTreeSet<Kind>) -> Self {
+        let (hosts, complete) = (Hosts::new(world), Complete::new(world, whole));
         let report = |id: IngressId| Some(one(world, (&hosts, &complete), &id, &world.ingress(&id)?));
         let ingresses: Vec<_> = world.ingresses().filter_map(report).collect();
         let count = |verdict| ingresses.iter().filter(|it| it.verdict == verdict).count();
@@ -155,27 +156,32 @@ fn annotations(ingress: &Ingress) -> Vec<(&str, &str)> {
     all.filter_map(|(key, value)| Some((key.strip_prefix(NGINX_PREFIX)?, &**value))).collect()
 }
 
-/// The namespaces whose Services or Secrets are in the manifests, so that a missing one means something.
+/// What is known so well that it means something if it is missing.
 struct Complete {
+    /// Kinds of which everything was read.
+    whole: BTreeSet<Kind>,
+    /// Namespaces that have some in the manifests.
     services: BTreeSet<Arc<str>>,
     secrets: BTreeSet<Arc<str>>,
 }
 
 impl Complete {
-    fn new(world: &World) -> Self {
+    fn new(world: &World, whole: BTreeSet<Kind>) -> Self {
         let of = |kind| {
             let objects = world.inputs.clusters().flat_map(|cluster| world.inputs.objects(cluster));
             objects.map(|object| object.key()).filter(|key| key.kind == kind).map(|key| key.name.namespace).collect()
         };
-        Self { services: of(Kind::Service), secrets: of(Kind::Secret) }
+        Self { services: of(Kind::Service), secrets: of(Kind::Secret), whole }
     }
 
     /// Pods are not in manifests, and what no one reads of ingress-nginx is in the catalogue.
     fn is_news(&self, finding: &Finding, ingress: &ObjectName) -> bool {
         match finding.code {
-            Code::NoEndpoints => false,
-            Code::ServiceNotFound | Code::ServicePortNotFound => self.services.contains(&ingress.namespace),
-            Code::CertificateMissing => self.secrets.contains(&ingress.namespace),
+            Code::NoEndpoints => self.whole.contains(&Kind::EndpointSlice),
+            Code::ServiceNotFound | Code::ServicePortNotFound => {
+                self.whole.contains(&Kind::Service) || self.services.contains(&ingress.namespace)
+            }
+            Code::CertificateMissing => self.whole.contains(&Kind::Secret) || self.secrets.contains(&ingress.namespace),
             Code::UnsupportedAnnotation => !finding.message.contains(NGINX_PREFIX),
             _ => true,
         }
