@@ -5,7 +5,7 @@
 //! silent for [`HEARTBEAT_TIMEOUT_MS`]. So do streams at other replicas: the store says who has a cluster. Losing every
 //! stream makes a cluster stale and changes no route.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use roadstead_proto::wire;
 use roadstead_proto::wire::agent_message::Message as Said;
@@ -23,6 +23,7 @@ use crate::store::queue::Request;
 use crate::store::{Changes, ClusterNews, ClusterRow, DigestKey, Live, StoreError, TakeOver, TakeOverAnswer};
 
 pub mod admit;
+mod asked;
 mod identity;
 pub mod prune;
 pub mod session;
@@ -231,7 +232,7 @@ impl Ingest {
     pub fn policy_changed(&mut self, turn: &mut Turn) {
         for (stream, it) in &self.streams {
             if matches!(it.phase, Phase::Live(_)) {
-                turn.to_agent(*stream, Say::Policy(agent_policy(&it.cluster, turn)));
+                turn.to_agent(*stream, Say::Policy(asked::of(&it.cluster, turn)));
             }
         }
     }
@@ -453,7 +454,7 @@ impl Ingest {
             epoch,
             digest_key: digest_key.to_vec(),
             known: turn.world.known(&cluster),
-            policy: Some(agent_policy(&cluster, turn)),
+            policy: Some(asked::of(&cluster, turn)),
             position: None,
         };
         turn.to_agent(stream, Say::Welcome(welcome));
@@ -488,19 +489,5 @@ impl Ingest {
             Phase::Live(session) => Some((holder, session)),
             _ => None,
         }
-    }
-}
-
-fn agent_policy(cluster: &ClusterId, turn: &Turn) -> wire::AgentPolicy {
-    let mut services: Vec<String> =
-        turn.world.inputs().kept_of(cluster, None).map(|kept| kept.service.to_string()).collect();
-    services.dedup();
-    let policy = &turn.policy.policy;
-    let own = policy.certificates().filter(|(_, id)| id.cluster == *cluster);
-    let secrets: BTreeSet<String> = own.map(|(_, id)| id.secret.to_string()).collect();
-    wire::AgentPolicy {
-        classes: policy.classes.keys().cloned().collect(),
-        services,
-        secrets: secrets.into_iter().collect(),
     }
 }
