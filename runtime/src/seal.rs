@@ -7,14 +7,13 @@
 //! sealed   1 byte: the form, 1 · 12 bytes: the nonce · ciphertext · 16 bytes: the tag
 //! ```
 
-use std::fs::File;
-use std::io::Read;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+
+use crate::private::{self, PrivateError};
 
 /// Bytes of a key.
 pub const KEY_BYTES: usize = 32;
@@ -50,17 +49,13 @@ impl SealKey {
     pub fn from_file(flag: &'static str, path: &Path) -> Result<Self, KeyFileError> {
         let problem = |problem: String| KeyFileError { flag, path: path.display().to_string(), problem };
         let shown = path.display();
-        let unreadable = |error| {
-            let remedy = format!("make one with `(umask 077; head -c {KEY_BYTES} /dev/urandom > {shown})`");
-            problem(format!("cannot read it: {error}; {remedy}"))
-        };
-        let file = File::open(path).map_err(unreadable)?;
-        let mode = file.metadata().map_err(unreadable)?.permissions().mode() & 0o777;
-        if mode & 0o077 != 0 {
-            return Err(problem(format!("others may use it (mode {mode:04o}); run `chmod 0600 {shown}`")));
-        }
-        let mut content = Vec::new();
-        file.take(FILE_BYTES_MAX).read_to_end(&mut content).map_err(unreadable)?;
+        let content = private::read(path, FILE_BYTES_MAX).map_err(|error| match error {
+            PrivateError::Shared { .. } => problem(error.to_string()),
+            PrivateError::Unreadable(_) => {
+                let remedy = format!("make one with `(umask 077; head -c {KEY_BYTES} /dev/urandom > {shown})`");
+                problem(format!("{error}; {remedy}"))
+            }
+        })?;
         let key = parse(&content).ok_or_else(|| {
             problem(format!("it must hold {KEY_BYTES} bytes, or their base64 or hexadecimal text, and nothing else"))
         })?;
@@ -115,6 +110,7 @@ fn from_hexadecimal(text: &str) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
     use std::path::PathBuf;
 
     use super::*;

@@ -1,11 +1,12 @@
 //! The bearer token: a file that only its owner can read. Made with a random token if it is not there.
 
 use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use rand::RngExt;
+use roadstead_runtime::private;
 
 /// Shorter ones could be guessed.
 pub const TOKEN_CHARS_MIN: usize = 32;
@@ -45,14 +46,8 @@ impl Token {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             Err(error) => return Err(problem(format!("cannot create it: {error}"))),
         }
-        let unreadable = |error| problem(format!("cannot read it: {error}"));
-        let file = File::open(path).map_err(unreadable)?;
-        let mode = file.metadata().map_err(unreadable)?.permissions().mode() & 0o777;
-        if mode & 0o077 != 0 {
-            return Err(problem(format!("others may use it (mode {mode:04o}); run `chmod 0600 {}`", path.display())));
-        }
-        let mut text = String::new();
-        file.take(FILE_BYTES_MAX).read_to_string(&mut text).map_err(unreadable)?;
+        let content = private::read(path, FILE_BYTES_MAX).map_err(|error| problem(error.to_string()))?;
+        let text = String::from_utf8(content).map_err(|_| problem("it is not text".to_owned()))?;
         let token = text.trim();
         if token.chars().count() < TOKEN_CHARS_MIN {
             return Err(problem(format!(
@@ -73,6 +68,8 @@ fn create(mut file: File) -> std::io::Result<Token> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
