@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use anyhow::Context;
 use roadstead_e2e::site::{POLICY, Plan, SENT_MIN, Site, WITHIN};
 use roadstead_e2e::until;
-use roadstead_testkit::https::{Certificate, Connection, shown};
+use roadstead_testkit::https::{Authority, Certificate, Connection, shown};
+use serde_json::json;
 use tokio::task::JoinSet;
 
 const HOST: &str = "shop.example.com";
@@ -148,6 +149,40 @@ async fn a_pool_may_have_a_certificate_of_its_own_for_all_other_names() -> anyho
     let renewed = Certificate::for_names(&["fallback.example.org"])?;
     site.cluster("eu").certificate("fallback-tls", &renewed)?;
     shows(edge, "nobody.test", &renewed).await?;
+    site.system.stop().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_clients_with_a_certificate_of_the_ingresss_authority_pass() -> anyhow::Result<()> {
+    let (mut site, _) = secured(Plan::new(&["eu"], 1).https()).await?;
+    let edge = site.secure_edge(0);
+    let (authority, other) = (Authority::new("partners")?, Authority::new("others")?);
+    let (ann, eve) = (authority.client("ann")?, other.client("eve")?);
+    let status = async |own: Option<&(String, String)>| {
+        let connection = match own {
+            Some((chain, key)) => Connection::open_showing(edge, HOST, chain, key).await,
+            None => Connection::open(edge, HOST).await,
+        };
+        connection?.get().await
+    };
+    anyhow::ensure!(status(None).await? == 200);
+    let mut ingress = site.cluster("eu").api.get("ingresses", "shop", "web").context("the Ingress")?;
+    let annotations = json!({"nginx.ingress.kubernetes.io/auth-tls-secret": "shop/partners-ca"});
+    ingress["metadata"] = json!({"name": "web", "namespace": "shop", "annotations": annotations});
+    site.cluster("eu").apply(ingress)?;
+    until(WITHIN, "without the Secret nobody passes", async || {
+        status(Some(&ann)).await.is_ok_and(|status| status == 503)
+    })
+    .await?;
+    site.has_finding("access-secret-missing").await?;
+    site.cluster("eu").apply(json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "partners-ca", "namespace": "shop"},
+        "stringData": {"ca.crt": authority.pem},
+    }))?;
+    until(WITHIN, "the partner passes", async || status(Some(&ann)).await.is_ok_and(|status| status == 200)).await?;
+    anyhow::ensure!(status(Some(&eve)).await? == 400 && status(None).await? == 400);
+    until(WITHIN, "the finding is gone", async || !site.finding("access-secret-missing").await).await?;
     site.system.stop().await;
     Ok(())
 }

@@ -21,7 +21,7 @@ use roadstead_runtime::{log, observe, stop};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::certificates::{self, Certificates, Resolver};
+use crate::certificates::{self, Certificates};
 use crate::health::Clock;
 use crate::last_good::StateDir;
 use crate::last_good::journal::{Journal, Replayed};
@@ -251,7 +251,7 @@ impl Secured {
             None => certificates::self_signed().context("make a default certificate")?,
         };
         let certificates = Arc::<Certificates>::default();
-        let tls = Tls::new(Arc::new(Resolver::new(certificates.clone(), default))).context("--https-listen")?;
+        let tls = Tls::new(certificates.clone(), default).context("--https-listen")?;
         Ok(Some(Self { address, certificates, tls }))
     }
 }

@@ -4,7 +4,7 @@
 //! above it, else the pool's, else the edge's own (rule L-1). [`crate::subscribe`] writes, handshakes read; a lock is held for a look-up only. A
 //! replaced certificate is shown from the next handshake on; connections keep what they began with. Nothing here is logged.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -32,6 +32,8 @@ struct Shown {
     /// How many hosts show each. Never 0.
     mentions: HashMap<SecretId, usize>,
     keys: HashMap<SecretId, Arc<CertifiedKey>>,
+    /// Hosts whose clients are asked for a certificate of their own.
+    asking: HashSet<HostKey>,
 }
 
 /// A certificate cannot be removed: a host shows it.
@@ -94,6 +96,25 @@ impl Certificates {
                 }
             }
         });
+    }
+
+    /// Says whether clients of the host are asked for a certificate of their own.
+    pub fn ask(&self, host: &HostKey, asks: bool) {
+        self.change(|shown| match asks {
+            true => shown.asking.insert(host.clone()),
+            false => shown.asking.remove(host),
+        });
+    }
+
+    /// Whether a client that names this server, or none, is asked. Rather one too many than one too few.
+    pub fn asks(&self, name: Option<&str>) -> bool {
+        let shown = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        if shown.asking.is_empty() {
+            return false;
+        }
+        let name = name.map(lookup::request_host);
+        let named = name.iter().flat_map(|name| lookup::buckets(name)).map(HostKey::from);
+        named.chain([HostKey::Any, HostKey::CatchAll]).any(|host| shown.asking.contains(&host))
     }
 
     pub fn count(&self) -> usize {

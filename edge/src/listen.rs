@@ -14,7 +14,7 @@ mod client;
 mod tls;
 mod worker;
 
-pub use client::{Client, ClientIo, Framing, HeadWatch, Scheme};
+pub use client::{Client, ClientIo, Framing, HeadWatch, Scheme, Shown};
 pub use tls::{HANDSHAKE_TIMEOUT, Tls};
 pub use worker::{Shared, Workers};
 

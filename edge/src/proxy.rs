@@ -30,6 +30,7 @@ mod access;
 mod admit;
 mod asked;
 pub mod canary;
+mod certificate;
 mod cookie;
 mod cors;
 mod course;

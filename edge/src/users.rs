@@ -1,4 +1,4 @@
-//! Users of Basic authentication, as Secrets of the clusters hold them.
+//! Users of Basic authentication, and who may sign certificates of clients, as Secrets of the clusters hold them.
 //!
 //! The content of a Secret → whether somebody with this name and password is in it. What is not here is not known, and
 //! nobody passes who depends on it. Passwords are kept nowhere: what is remembered of a good one is a keyed hash.
@@ -12,7 +12,10 @@ use roadstead_routing::settings::{BasicAuth, UsersForm};
 use roadstead_routing::table::SecretId;
 use tokio::sync::Semaphore;
 
+mod authorities;
 mod password;
+
+pub use authorities::Authorities;
 
 /// Passwords whose slow verification is remembered.
 const VERIFIED_MAX: usize = 4_096;
@@ -29,6 +32,8 @@ pub struct Users(Arc<Inner>);
 struct Inner {
     /// By what a Secret is named by, whatever it holds.
     secrets: ArcSwap<HashMap<SecretId, Arc<Secret>>>,
+    /// Of those that hold any.
+    authorities: ArcSwap<HashMap<SecretId, Arc<Authorities>>>,
     verified: Mutex<HashSet<[u8; 32]>>,
     verifying: Semaphore,
     key: [u8; 32],
@@ -47,6 +52,7 @@ impl Default for Users {
     fn default() -> Self {
         Self(Arc::new(Inner {
             secrets: ArcSwap::default(),
+            authorities: ArcSwap::default(),
             verified: Mutex::default(),
             verifying: Semaphore::new(VERIFYING_MAX),
             key: rand::random(),
@@ -63,15 +69,14 @@ impl fmt::Debug for Users {
 impl Users {
     /// Replaces a Secret; `None` removes it.
     pub fn put(&self, id: &SecretId, secret: Option<Secret>) {
-        let secret = secret.map(Arc::new);
-        self.0.secrets.rcu(|secrets| {
-            let mut secrets = HashMap::clone(secrets);
-            match &secret {
-                Some(secret) => secrets.insert(id.clone(), secret.clone()),
-                None => secrets.remove(id),
-            };
-            secrets
-        });
+        let authorities = secret.as_ref().and_then(authorities::of).map(Arc::new);
+        replace(&self.0.authorities, id, authorities.as_ref());
+        replace(&self.0.secrets, id, secret.map(Arc::new).as_ref());
+    }
+
+    /// Who may sign certificates of clients. `None`: there is no such Secret, or it holds none that can be read.
+    pub fn authorities(&self, id: &SecretId) -> Option<Arc<Authorities>> {
+        self.0.authorities.load().get(id).cloned()
     }
 
     /// Whether `name` with `password` is among the users that `auth` asks for.
@@ -112,6 +117,17 @@ impl Users {
     fn verified(&self) -> std::sync::MutexGuard<'_, HashSet<[u8; 32]>> {
         self.0.verified.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn replace<T>(all: &ArcSwap<HashMap<SecretId, Arc<T>>>, id: &SecretId, one: Option<&Arc<T>>) {
+    all.rcu(|all| {
+        let mut all = HashMap::clone(all);
+        match one {
+            Some(one) => all.insert(id.clone(), one.clone()),
+            None => all.remove(id),
+        };
+        all
+    });
 }
 
 struct Unreadable;

@@ -10,8 +10,8 @@ use ipnet::IpNet;
 use roadstead_routing::id::ObjectName;
 use roadstead_routing::policy::Strategy;
 use roadstead_routing::settings::{
-    Access, Affinity, AllDown, Balance, BasicAuth, ClientSettings, Cors, ExternalAuth, HashBy, Origin, RateLimit,
-    Redirect, RedirectTo, SameSite, UsersForm,
+    Access, Affinity, AllDown, Balance, BasicAuth, CertificateNeed, ClientCertificate, ClientSettings, Cors,
+    ExternalAuth, HashBy, Origin, RateLimit, Redirect, RedirectTo, SameSite, UsersForm,
 };
 use roadstead_routing::table::SecretId;
 
@@ -148,6 +148,7 @@ fn access_to_wire(access: &Access) -> wire::Access {
         deny: networks_to_wire(&access.deny),
         basic: access.basic.iter().map(basic_to_wire).collect(),
         external: access.external.iter().map(external_to_wire).collect(),
+        certificates: access.certificates.iter().map(certificate_to_wire).collect(),
     }
 }
 
@@ -158,6 +159,7 @@ fn access_from_wire(access: wire::Access) -> Result<Access, ResourceError> {
         deny: networks_from_wire("access deny", access.deny)?,
         basic: list("access basic", access.basic, basic_from_wire)?,
         external: list("access external", access.external, external_from_wire)?,
+        certificates: list("access certificates", access.certificates, certificate_from_wire)?,
     })
 }
 
@@ -182,6 +184,35 @@ fn basic_from_wire(basic: wire::BasicAuth) -> Result<BasicAuth, ResourceError> {
     let secret = secret_ref_from_wire(basic.secret.ok_or(ResourceError::Missing("access basic secret"))?)?;
     let realm = text("access basic realm", basic.realm)?;
     Ok(BasicAuth { realm, cluster: secret.cluster, secret: secret.secret, form })
+}
+
+fn certificate_to_wire(certificate: &ClientCertificate) -> wire::ClientCertificate {
+    let secret = SecretId { cluster: certificate.cluster.clone(), secret: certificate.secret.clone() };
+    wire::ClientCertificate {
+        secret: Some(secret_ref_to_wire(&secret)),
+        need: match certificate.need {
+            CertificateNeed::Required => wire::CertificateNeed::Required,
+            CertificateNeed::Optional => wire::CertificateNeed::Optional,
+            CertificateNeed::Unverified => wire::CertificateNeed::Unverified,
+        }
+        .into(),
+        depth: certificate.depth.into(),
+        pass: certificate.pass,
+    }
+}
+
+/// A need that this version does not know would let in whom it cannot judge: it is refused.
+fn certificate_from_wire(certificate: wire::ClientCertificate) -> Result<ClientCertificate, ResourceError> {
+    let need = match wire::CertificateNeed::try_from(certificate.need) {
+        Ok(wire::CertificateNeed::Required) => CertificateNeed::Required,
+        Ok(wire::CertificateNeed::Optional) => CertificateNeed::Optional,
+        Ok(wire::CertificateNeed::Unverified) => CertificateNeed::Unverified,
+        Err(_) => return Err(ResourceError::Missing("a known access certificates need")),
+    };
+    let secret = certificate.secret.ok_or(ResourceError::Missing("access certificates secret"))?;
+    let SecretId { cluster, secret } = secret_ref_from_wire(secret)?;
+    let depth = u8::try_from(certificate.depth).unwrap_or(u8::MAX);
+    Ok(ClientCertificate { cluster, secret, need, depth, pass: certificate.pass })
 }
 
 fn external_to_wire(external: &ExternalAuth) -> wire::ExternalAuth {

@@ -9,6 +9,7 @@ use crate::inputs::{Inputs, Placement};
 use crate::membership::Presence;
 use crate::table::{Backend, Host, Table};
 
+mod access;
 mod backend;
 mod canary;
 mod certificate;

@@ -125,9 +125,11 @@ impl Declared {
         self.tls.iter().any(|tls| tls.names(host))
     }
 
-    /// The Secrets with users that it names.
+    /// The Secrets that say who may enter. May repeat.
     pub(crate) fn users(&self) -> impl Iterator<Item = &ObjectName> {
-        self.client.access.basic.iter().map(|basic| &basic.secret)
+        let access = &self.client.access;
+        let basic = access.basic.iter().map(|basic| &basic.secret);
+        basic.chain(access.certificates.iter().map(|certificate| &certificate.secret))
     }
 
     /// Settings of the client's leg for one of its hosts.

@@ -89,6 +89,8 @@ codes! {
     CertificateUnusable = "certificate-unusable",
     /// Every certificate for the host is out of its time; one is shown all the same (L-2, L-4).
     CertificateExpired = "certificate-expired",
+    /// A Secret that is to say who may enter does not exist, or cannot say it (N-6).
+    AccessSecretMissing = "access-secret-missing",
     // Transport and storage
     /// The object could not be decoded.
     MalformedObject = "malformed-object",

@@ -128,14 +128,17 @@ impl Inputs {
         } else {
             self.memberships.insert(cluster.clone(), membership);
         }
-        let Some(held) = self.clusters.get(cluster) else { return Dirty::default() };
-        let mut dirty = Dirty { hosts: held.declared().cloned().collect(), ..Dirty::default() };
         let is_other_presence = before.lifecycle.presence() != membership.lifecycle.presence();
+        let mut dirty = Dirty::default();
+        if is_other_presence {
+            dirty.hosts.extend(self.shown_by_pools(cluster, None));
+        }
+        let Some(held) = self.clusters.get(cluster) else { return dirty };
+        dirty.hosts.extend(held.declared().cloned());
         if is_other_presence || before.is_doubtful != membership.is_doubtful {
             dirty.backends = held.backends(cluster).chain(self.kept_of(cluster, None).cloned()).collect();
         }
         if is_other_presence {
-            dirty.hosts.extend(self.shown_by_pools(cluster, None));
             dirty.ingresses = held.ingress_names().map(|name| (cluster.clone(), name.clone())).collect();
         }
         dirty

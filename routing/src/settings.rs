@@ -97,6 +97,7 @@ pub struct Access {
     pub deny: Vec<IpNet>,
     pub basic: Vec<BasicAuth>,
     pub external: Vec<ExternalAuth>,
+    pub certificates: Vec<ClientCertificate>,
 }
 
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -122,6 +123,30 @@ pub struct BasicAuth {
     /// In the Ingress's own namespace (rule N-3).
     pub secret: ObjectName,
     pub form: UsersForm,
+}
+
+/// The client must show a certificate that an authority signed: over TLS, at the name of the host (rule L-8). Else 400; 421
+/// at another name; 503 while nobody knows the authorities.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ClientCertificate {
+    pub cluster: ClusterId,
+    /// Its key `ca.crt` holds the authorities. In the Ingress's own namespace (rule N-3).
+    pub secret: ObjectName,
+    pub need: CertificateNeed,
+    /// Certificates between the client's and an authority's, and that one.
+    pub depth: u8,
+    /// Whether endpoints get the certificate itself.
+    pub pass: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub enum CertificateNeed {
+    #[default]
+    Required,
+    /// Who shows none passes too.
+    Optional,
+    /// Everybody passes; endpoints are told what was shown.
+    Unverified,
 }
 
 /// How a Secret holds users.

@@ -13,7 +13,7 @@ use crate::id::{BackendId, ClusterId, HostKey, ObjectName, PoolName};
 use crate::object::Hidden;
 use crate::policy::Strategy;
 use crate::reach::Reach;
-use crate::settings::{CanaryRule, ClientSettings, UpstreamSettings};
+use crate::settings::{Access, CanaryRule, ClientSettings, UpstreamSettings};
 
 /// One host's compiled routes in one pool.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -219,11 +219,27 @@ impl Host {
 }
 
 impl Host {
-    /// The Secrets with users that its routes ask for. May repeat.
+    /// The Secrets that say who may use its routes. May repeat.
     pub fn users(&self) -> impl Iterator<Item = SecretId> {
+        self.access().flat_map(|access| {
+            let basic = access.basic.iter().map(|it| (&it.cluster, &it.secret));
+            let certificates = access.certificates.iter().map(|it| (&it.cluster, &it.secret));
+            let id = |(cluster, secret): (&ClusterId, &ObjectName)| SecretId {
+                cluster: cluster.clone(),
+                secret: secret.clone(),
+            };
+            basic.chain(certificates).map(id)
+        })
+    }
+
+    /// Whether some of its routes want to see certificates of clients.
+    pub fn asks_for_certificates(&self) -> bool {
+        self.access().any(|access| !access.certificates.is_empty())
+    }
+
+    fn access(&self) -> impl Iterator<Item = &Access> {
         let clients = self.routes.iter().map(|route| &route.client).chain([&self.default_client]);
-        let basic = clients.flat_map(|client| &client.access.basic);
-        basic.map(|basic| SecretId { cluster: basic.cluster.clone(), secret: basic.secret.clone() })
+        clients.map(|client| &client.access)
     }
 
     /// All who may get a request of the host.

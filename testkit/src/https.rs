@@ -7,10 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use rustls::client::WantsClientCert;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{ClientConfig, ConfigBuilder, DigitallySignedStruct, Error, SignatureScheme};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -41,6 +43,53 @@ impl Certificate {
     }
 }
 
+/// Signs certificates of clients.
+pub struct Authority {
+    pub pem: String,
+    issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
+}
+
+impl Authority {
+    /// # Errors
+    /// If the system gives no random bytes.
+    pub fn new(name: &str) -> anyhow::Result<Self> {
+        let (params, key) = (named(name, true)?, rcgen::KeyPair::generate()?);
+        let pem = params.self_signed(&key)?.pem();
+        Ok(Self { pem, issuer: rcgen::Issuer::new(params, key) })
+    }
+
+    /// One that this one signed, to be shown between it and what it signs.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn below(&self, name: &str) -> anyhow::Result<Self> {
+        let (params, key) = (named(name, true)?, rcgen::KeyPair::generate()?);
+        let pem = params.signed_by(&key, &self.issuer)?.pem();
+        Ok(Self { pem, issuer: rcgen::Issuer::new(params, key) })
+    }
+
+    /// Chain and key of a client, as PEM.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn client(&self, name: &str) -> anyhow::Result<(String, String)> {
+        let (params, key) = (named(name, false)?, rcgen::KeyPair::generate()?);
+        Ok((params.signed_by(&key, &self.issuer)?.pem(), key.serialize_pem()))
+    }
+}
+
+fn named(name: &str, is_authority: bool) -> anyhow::Result<rcgen::CertificateParams> {
+    let mut params = rcgen::CertificateParams::new(Vec::new())?;
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(rcgen::DnType::CommonName, name);
+    if is_authority {
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    } else {
+        params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+    }
+    Ok(params)
+}
+
 /// One connection.
 pub struct Connection {
     stream: TlsStream<TcpStream>,
@@ -54,6 +103,17 @@ impl Connection {
     /// If there is no connection or no handshake.
     pub async fn open(address: SocketAddr, host: &str) -> anyhow::Result<Self> {
         let connecting = async { secured(TcpStream::connect(address).await?, host).await };
+        let stream = tokio::time::timeout(WITHIN, connecting).await.context("no handshake in time")??;
+        Ok(Self { stream, host: host.to_owned() })
+    }
+
+    /// As [`Self::open`], showing this chain of its own.
+    ///
+    /// # Errors
+    /// As [`Self::open`], and if chain and key cannot be used.
+    pub async fn open_showing(address: SocketAddr, host: &str, chain: &str, key: &str) -> anyhow::Result<Self> {
+        let (connector, name) = (connector_showing(chain, key)?, ServerName::try_from(host.to_owned())?);
+        let connecting = async { connector.connect(name, TcpStream::connect(address).await?).await };
         let stream = tokio::time::timeout(WITHIN, connecting).await.context("no handshake in time")??;
         Ok(Self { stream, host: host.to_owned() })
     }
@@ -119,14 +179,28 @@ fn head_of(answer: &[u8]) -> anyhow::Result<Option<(u16, usize)>> {
     Ok(Some((status, end + 4 + length.trim().parse::<usize>()?)))
 }
 
-/// Accepts every certificate.
+/// Accepts every certificate, and shows none.
 pub fn connector() -> TlsConnector {
+    let config = accepting().with_no_client_auth();
+    TlsConnector::from(Arc::new(config))
+}
+
+/// Accepts every certificate, and shows this chain of its own.
+///
+/// # Errors
+/// If chain and key are no PEM, or do not belong together.
+pub fn connector_showing(chain_pem: &str, key_pem: &str) -> anyhow::Result<TlsConnector> {
+    let chain = CertificateDer::pem_slice_iter(chain_pem.as_bytes()).collect::<Result<_, _>>()?;
+    let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes())?;
+    let config = accepting().with_client_auth_cert(chain, key)?;
+    Ok(TlsConnector::from(Arc::new(config)))
+}
+
+fn accepting() -> ConfigBuilder<ClientConfig, WantsClientCert> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions();
     let builder = builder.expect("the provider must know TLS 1.2 and 1.3");
-    let config =
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(AcceptAny(provider))).with_no_client_auth();
-    TlsConnector::from(Arc::new(config))
+    builder.dangerous().with_custom_certificate_verifier(Arc::new(AcceptAny(provider)))
 }
 
 #[derive(Debug)]

@@ -7,8 +7,13 @@ use roadstead_routing::id::{Kind, ObjectKey, ObjectName};
 use roadstead_routing::object::{EndpointSlice, Ingress, IngressClass, Object};
 use roadstead_routing::policy::CONTROLLER_NAME;
 
-/// Annotations that name a Secret with users: `NAME`, or `NAMESPACE/NAME` of the Ingress's own namespace.
-const USERS: [&str; 2] = ["nginx.ingress.kubernetes.io/auth-secret", "roadstead.dev/auth-secret"];
+/// Annotations that name a Secret which says who may enter: `NAME`, or `NAMESPACE/NAME` of the Ingress's own namespace.
+const USERS: [&str; 4] = [
+    "nginx.ingress.kubernetes.io/auth-secret",
+    "nginx.ingress.kubernetes.io/auth-tls-secret",
+    "roadstead.dev/auth-secret",
+    "roadstead.dev/auth-tls-secret",
+];
 
 /// Kept up to date one object at a time; each answer is a look-up.
 #[derive(Default)]

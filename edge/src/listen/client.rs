@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::HEAD_BYTES_MAX;
@@ -23,7 +24,20 @@ pub struct Client {
     pub trusted: bool,
     /// How the request came to this edge.
     pub scheme: Scheme,
+    /// What was said in the handshake; `None` without one.
+    pub shown: Option<Shown>,
     watch: Arc<HeadWatch>,
+}
+
+/// What a client showed in its handshake.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Shown {
+    /// Whom it asked for.
+    pub name: Option<String>,
+    /// Whether it was asked for a certificate.
+    pub was_asked: bool,
+    /// Its certificates, its own first. Signed with the key of the first, and nothing else is known of them.
+    pub chain: Vec<CertificateDer<'static>>,
 }
 
 /// Whether a connection is encrypted.
@@ -68,13 +82,13 @@ struct Watched {
 
 impl Client {
     pub fn new(peer: SocketAddr, local_port: u16, trusted: bool, watch: Arc<HeadWatch>) -> Self {
-        Self { peer, local_port, trusted, scheme: Scheme::Http, watch }
+        Self { peer, local_port, trusted, scheme: Scheme::Http, shown: None, watch }
     }
 
-    /// The same on a connection of this kind.
+    /// The same on an encrypted connection.
     #[must_use]
-    pub fn over(self, scheme: Scheme) -> Self {
-        Self { scheme, ..self }
+    pub fn over_tls(self, shown: Shown) -> Self {
+        Self { scheme: Scheme::Https, shown: Some(shown), ..self }
     }
 
     /// To be called when a request's head has been read.

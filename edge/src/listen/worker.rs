@@ -24,7 +24,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     CONNECTIONS_PER_WORKER_MAX, Client, ClientIo, DRAIN_MAX, HEAD_BYTES_MAX, HEAD_TIMEOUT, HEADERS_MAX, HeadWatch,
-    KEEP_ALIVE_TIMEOUT, Scheme, Tls,
+    KEEP_ALIVE_TIMEOUT, Tls,
 };
 use crate::health::Clock;
 use crate::observe::Metrics;
@@ -203,18 +203,19 @@ impl Worker {
     async fn serve_connection(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr) -> Result<(), ConnectionError> {
         stream.set_nodelay(true)?;
         let local_port = stream.local_addr()?.port();
-        let client = |scheme| {
+        let client = || {
             let watch = HeadWatch::accepted();
-            (Client::new(peer, local_port, self.proxy.trusts(peer), watch.clone()).over(scheme), watch)
+            (Client::new(peer, local_port, self.proxy.trusts(peer), watch.clone()), watch)
         };
         match &self.tls {
-            None => self.converse(stream, client(Scheme::Http)).await,
+            None => self.converse(stream, client()).await,
             Some(tls) => {
-                let stream = tokio::select! {
+                let (stream, shown) = tokio::select! {
                     accepted = tls.accept(stream) => accepted?,
                     () = self.told_to_stop_shaking_hands() => return Ok(()),
                 };
-                self.converse(stream, client(Scheme::Https)).await
+                let (client, watch) = client();
+                self.converse(stream, (client.over_tls(shown), watch)).await
             }
         }
     }

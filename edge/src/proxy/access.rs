@@ -1,4 +1,4 @@
-//! Who may send a request: the addresses it may come from, passwords, and what other servers say (rule N-6).
+//! Who may send a request: the addresses it may come from, certificates, passwords, and what other servers say (rule N-6).
 //!
 //! A route's settings and a request → it goes on, or what the client is told instead. Everything that is required is
 //! required at once. Whatever cannot be found out denies.
@@ -12,9 +12,10 @@ use hyper::body::Incoming;
 use ipnet::IpNet;
 use roadstead_routing::settings::{Access, BasicAuth};
 
+use super::admit::Admitted;
 use super::asked::Asked;
 use super::reply::{Instead, Problem};
-use super::{Proxy, external};
+use super::{Proxy, certificate, external};
 use crate::table::RouteSettings;
 use crate::users::Verdict;
 
@@ -25,11 +26,13 @@ impl Proxy {
         settings: &RouteSettings,
         request: &mut Request<Incoming>,
         asked: &Asked<'_>,
+        admitted: &Admitted<'_>,
     ) -> Result<(), Instead> {
         let access = &settings.client.access;
         if !is_allowed(access, asked.address) {
             return Err(Problem::Forbidden.into());
         }
+        certificate::check(&access.certificates, admitted, &self.config.users, request.headers_mut())?;
         for basic in &access.basic {
             self.check_password(basic, request.headers()).await?;
         }

@@ -51,6 +51,10 @@ pub(super) enum Problem {
     Unauthorized,
     /// It cannot be found out who the client is.
     Unauthenticated,
+    /// The client shows no certificate that the route takes.
+    NoCertificate,
+    /// The route is for connections to its own name.
+    Misdirected,
 }
 
 impl Problem {
@@ -64,7 +68,8 @@ impl Problem {
 
     fn status(self) -> StatusCode {
         match self {
-            Problem::Bad(_) => StatusCode::BAD_REQUEST,
+            Problem::Bad(_) | Problem::NoCertificate => StatusCode::BAD_REQUEST,
+            Problem::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Problem::Method => StatusCode::METHOD_NOT_ALLOWED,
             Problem::NotFound | Problem::Unserved(404) => StatusCode::NOT_FOUND,
             Problem::NoTable | Problem::Unserved(_) | Problem::Unauthenticated => StatusCode::SERVICE_UNAVAILABLE,
@@ -94,6 +99,8 @@ impl Problem {
             Problem::Forbidden => "this client may not use this route",
             Problem::Unauthorized => "this route asks who you are",
             Problem::Unauthenticated => "nobody can say who may use this route",
+            Problem::NoCertificate => "this route asks for a certificate of the client that it knows the authority of",
+            Problem::Misdirected => "this route asks for certificates, so connect to its own name",
         }
     }
 }

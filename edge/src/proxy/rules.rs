@@ -69,7 +69,7 @@ impl Proxy {
         if client.cors.is_some() && cors::is_preflight(&request) {
             return Err(Instead::empty(StatusCode::NO_CONTENT));
         }
-        self.authorize(settings, &mut request, &asked).await?;
+        self.authorize(settings, &mut request, &asked, admitted).await?;
         if let Some(rate) = &client.rate {
             let taken = self.config.limiter.take(settings.id, asked.address, rate, self.clock.now());
             completion.hold(taken.map_err(|_| Problem::Limited)?);

@@ -436,12 +436,14 @@ impl Holdings {
                 Some(Proposed { digest, compiled, upsert }) => {
                     self.hold(key, digest, &upsert);
                     self.certificates.show(&name, compiled.host().certificate.clone());
+                    self.certificates.ask(&name, compiled.host().asks_for_certificates());
                     effective.upserts.push(upsert);
                     puts.push(HostChange::Put(compiled));
                 }
                 None => {
                     self.release(&key);
                     self.certificates.show(&name, None);
+                    self.certificates.ask(&name, false);
                     effective.removals.push(key.to_string());
                     removes.push(HostChange::Remove(name));
                 }

@@ -4,17 +4,19 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use roadstead_edge::certificates::{self, Certificates, Resolver};
+use roadstead_edge::certificates::{self, Certificates};
 use roadstead_edge::health::Clock;
 use roadstead_edge::listen::{self, Shared, Tls, Workers};
 use roadstead_edge::observe::Metrics;
 use roadstead_edge::proxy::Config;
 use roadstead_edge::table::{CompiledHost, HostChange, LiveTable, TableWriter};
+use roadstead_edge::users::Users;
 use roadstead_routing::endpoints::Locality;
 use roadstead_routing::id::{HostKey, ObjectName};
 use roadstead_routing::object::Hidden;
+use roadstead_routing::settings::{Access, CertificateNeed, ClientCertificate, ClientSettings};
 use roadstead_routing::table::{SecretId, Target};
-use roadstead_testkit::https;
+use roadstead_testkit::https::{self, Authority};
 use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -30,6 +32,7 @@ struct SecureEdge {
     address: SocketAddr,
     table: TableWriter,
     certificates: Arc<Certificates>,
+    users: Users,
     default: CertificateDer<'static>,
     stop: CancellationToken,
 }
@@ -39,20 +42,21 @@ impl SecureEdge {
         let listeners = listen::bind_for("--https-listen", "127.0.0.1:0".parse().unwrap(), 1).unwrap();
         let address = listeners[0].local_addr().unwrap();
         let (table, metrics, stop) = (LiveTable::new(), Arc::new(Metrics::default()), CancellationToken::new());
+        let users = Users::default();
         let shared = Shared {
             table: table.clone(),
             clock: Clock::start(),
-            config: Config::default(),
+            config: Config { users: users.clone(), ..Config::default() },
             metrics,
             stop: stop.clone(),
         };
         let (certificates, default) = (Arc::<Certificates>::default(), certificates::self_signed().unwrap());
-        let tls = Tls::new(Arc::new(Resolver::new(certificates.clone(), default.clone()))).unwrap();
+        let tls = Tls::new(certificates.clone(), default.clone()).unwrap();
         // The threads end with `stop`.
         drop(Workers::start_secured(listeners, &shared, &tls).unwrap());
         let table = TableWriter::new(table, Locality::default());
         table.mark_complete();
-        Self { address, table, certificates, default: default.cert[0].clone(), stop }
+        Self { address, table, certificates, users, default: default.cert[0].clone(), stop }
     }
 
     /// Gives the host a new certificate and returns it.
@@ -102,6 +106,140 @@ async fn the_name_a_client_asks_for_decides_which_certificate_it_is_shown() {
     for name in ["x.b.example.com", "example.com", "127.0.0.1"] {
         assert_eq!(edge.shown(name).await, edge.default, "{name}");
     }
+}
+
+/// A client's certificate: chain and key.
+type Own = (String, String);
+
+impl SecureEdge {
+    /// Serves HOST to clients that show a certificate as is demanded.
+    fn demand(&mut self, pod: &Pod, need: CertificateNeed, depth: u8) {
+        let mut host = host_of(HOST, vec![("eu", 1, Target::Backend(id("eu")))]);
+        let secret = ObjectName::new("shop", "ca");
+        let certificates = vec![ClientCertificate { cluster: "eu".into(), secret, need, depth, pass: true }];
+        let access = Access { certificates, ..Access::default() };
+        host.routes[0].client = ClientSettings { access, ..ClientSettings::default() }.into();
+        self.certificates.ask(&host.name, host.asks_for_certificates());
+        self.table.put_backend(&backend("eu", &[pod.address]));
+        self.table.change_hosts(vec![HostChange::Put(Box::new(CompiledHost::new(host).unwrap()))]);
+    }
+
+    fn trust(&self, authority: Option<&str>) {
+        let id = SecretId { cluster: "eu".into(), secret: ObjectName::new("shop", "ca") };
+        self.users.put(&id, authority.map(|pem| [("ca.crt".to_owned(), pem.as_bytes().to_vec())].into()));
+    }
+
+    /// The answer to a client that asks for `name` by SNI and HOST by Host.
+    async fn asked_by(&self, own: Option<&Own>, name: &str) -> String {
+        let connector = match own {
+            Some((chain, key)) => https::connector_showing(chain, key).unwrap(),
+            None => https::connector(),
+        };
+        let stream = TcpStream::connect(self.address).await.unwrap();
+        let name = ServerName::try_from(name.to_owned()).unwrap();
+        get(&mut connector.connect(name, stream).await.unwrap()).await
+    }
+
+    async fn status(&self, own: Option<&Own>) -> u16 {
+        status(&self.asked_by(own, HOST).await)
+    }
+}
+
+fn status(answer: &str) -> u16 {
+    answer.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or_default()
+}
+
+#[tokio::test]
+async fn only_clients_with_a_certificate_of_a_known_authority_pass() {
+    let pod = Pod::saying("hello").await;
+    let mut edge = SecureEdge::start();
+    let (authority, other) = (Authority::new("ca").unwrap(), Authority::new("other").unwrap());
+    let (ann, eve) = (authority.client("ann").unwrap(), other.client("eve").unwrap());
+    edge.demand(&pod, CertificateNeed::Required, 1);
+    assert_eq!(edge.status(Some(&ann)).await, 503, "nobody knows the authorities");
+    edge.trust(Some("rubbish"));
+    assert_eq!(edge.status(Some(&ann)).await, 503);
+    edge.trust(Some(&authority.pem));
+    assert_eq!(
+        (edge.status(Some(&ann)).await, edge.status(Some(&eve)).await, edge.status(None).await),
+        (200, 400, 400)
+    );
+    edge.demand(&pod, CertificateNeed::Optional, 1);
+    assert_eq!(
+        (edge.status(Some(&ann)).await, edge.status(Some(&eve)).await, edge.status(None).await),
+        (200, 400, 200)
+    );
+    edge.demand(&pod, CertificateNeed::Unverified, 1);
+    assert_eq!(
+        (edge.status(Some(&ann)).await, edge.status(Some(&eve)).await, edge.status(None).await),
+        (200, 200, 200)
+    );
+    let told: Vec<_> = pod.requests().iter().map(|seen| seen.header("ssl-client-verify").concat()).collect();
+    assert_eq!(told, ["SUCCESS", "SUCCESS", "NONE", "SUCCESS", "FAILED", "NONE"]);
+}
+
+#[tokio::test]
+async fn endpoints_are_told_who_the_client_is_and_clients_cannot_say_so_themselves() {
+    let pod = Pod::saying("hello").await;
+    let mut edge = SecureEdge::start();
+    let authority = Authority::new("ca").unwrap();
+    let (chain, key) = authority.client("ann").unwrap();
+    edge.demand(&pod, CertificateNeed::Optional, 1);
+    edge.trust(Some(&authority.pem));
+    edge.status(Some(&(chain.clone(), key))).await;
+    let seen = pod.requests().remove(0);
+    assert_eq!(seen.header("ssl-client-subject-dn"), ["CN=ann"]);
+    assert_eq!(seen.header("ssl-client-issuer-dn"), ["CN=ca"]);
+    let sent = percent_encoding::percent_decode_str(&seen.header("ssl-client-cert").concat())
+        .decode_utf8()
+        .unwrap()
+        .into_owned();
+    assert_eq!(sent, chain.replace("\r\n", "\n"));
+
+    let mut stream = edge.connect(HOST).await;
+    let forged = format!(
+        "GET / HTTP/1.1\r\nHost: {HOST}\r\nSSL-Client-Verify: SUCCESS\r\nssl-client-subject-dn: CN=ann\r\n\r\n"
+    );
+    stream.write_all(forged.as_bytes()).await.unwrap();
+    assert!(stream.read(&mut [0; 4_096]).await.unwrap() > 0);
+    let seen = pod.requests().remove(1);
+    assert_eq!((seen.header("ssl-client-verify"), seen.header("ssl-client-subject-dn")), (vec!["NONE"], vec![]));
+}
+
+#[tokio::test]
+async fn a_chain_may_be_as_long_as_the_route_says() {
+    let pod = Pod::saying("hello").await;
+    let mut edge = SecureEdge::start();
+    let authority = Authority::new("ca").unwrap();
+    let between = authority.below("between").unwrap();
+    let (leaf, key) = between.client("ann").unwrap();
+    edge.trust(Some(&authority.pem));
+    let with = |more: &[&str]| (format!("{leaf}{}", more.concat()), key.clone());
+    for (depth, chain, wanted) in [
+        (1, with(&[&between.pem]), 400),
+        (2, with(&[&between.pem]), 200),
+        (2, with(&[&between.pem, &authority.pem]), 200),
+        (2, with(&[]), 400),
+    ] {
+        edge.demand(&pod, CertificateNeed::Required, depth);
+        assert_eq!(edge.status(Some(&chain)).await, wanted, "depth {depth}");
+    }
+}
+
+/// Rule L-8.
+#[tokio::test]
+async fn a_connection_to_another_name_or_without_tls_does_not_count() {
+    let pod = Pod::saying("hello").await;
+    let mut edge = SecureEdge::start();
+    let authority = Authority::new("ca").unwrap();
+    let ann = authority.client("ann").unwrap();
+    edge.trust(Some(&authority.pem));
+    let mut late = edge.connect(HOST).await;
+    edge.demand(&pod, CertificateNeed::Required, 1);
+    assert_eq!(status(&edge.asked_by(Some(&ann), "b.example.com").await), 421);
+    assert_eq!(status(&get(&mut late).await), 421, "it began before anybody asked");
+    assert_eq!(edge.status(Some(&ann)).await, 200);
+    assert_eq!(pod.requests().len(), 1);
 }
 
 #[tokio::test]

@@ -1252,6 +1252,20 @@ pub struct Access {
     pub basic: ::prost::alloc::vec::Vec<BasicAuth>,
     #[prost(message, repeated, tag = "5")]
     pub external: ::prost::alloc::vec::Vec<ExternalAuth>,
+    #[prost(message, repeated, tag = "6")]
+    pub certificates: ::prost::alloc::vec::Vec<ClientCertificate>,
+}
+/// Of the client, signed by an authority in `ca.crt` of the Secret.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ClientCertificate {
+    #[prost(message, optional, tag = "1")]
+    pub secret: ::core::option::Option<SecretRef>,
+    #[prost(enumeration = "CertificateNeed", tag = "2")]
+    pub need: i32,
+    #[prost(uint32, tag = "3")]
+    pub depth: u32,
+    #[prost(bool, tag = "4")]
+    pub pass: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Networks {
@@ -1473,6 +1487,35 @@ pub mod header_rule {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Switch {}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum CertificateNeed {
+    Required = 0,
+    Optional = 1,
+    Unverified = 2,
+}
+impl CertificateNeed {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Required => "CERTIFICATE_NEED_REQUIRED",
+            Self::Optional => "CERTIFICATE_NEED_OPTIONAL",
+            Self::Unverified => "CERTIFICATE_NEED_UNVERIFIED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "CERTIFICATE_NEED_REQUIRED" => Some(Self::Required),
+            "CERTIFICATE_NEED_OPTIONAL" => Some(Self::Optional),
+            "CERTIFICATE_NEED_UNVERIFIED" => Some(Self::Unverified),
+            _ => None,
+        }
+    }
+}
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum UsersForm {

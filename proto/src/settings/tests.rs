@@ -39,14 +39,24 @@ fn access() -> impl Strategy<Value = Access> {
     });
     let external = (words(), option::of(words()), option::of(words()), vec(words(), 0..3))
         .prop_map(|(url, method, signin, response_headers)| ExternalAuth { url, method, signin, response_headers });
+    let need = proptest::sample::select(vec![
+        CertificateNeed::Required,
+        CertificateNeed::Optional,
+        CertificateNeed::Unverified,
+    ]);
+    let certificate =
+        (words(), name(), need, any::<u8>(), any::<bool>()).prop_map(|(cluster, secret, need, depth, pass)| {
+            ClientCertificate { cluster: (&*cluster).into(), secret, need, depth, pass }
+        });
     let networks = (vec(vec(network(), 0..3), 0..3), vec(network(), 0..3));
-    (any::<bool>(), networks, vec(basic, 0..2), vec(external, 0..2)).prop_map(
-        |(is_irreconcilable, (allow, deny), basic, external)| Access {
+    (any::<bool>(), networks, vec(basic, 0..2), vec(external, 0..2), vec(certificate, 0..2)).prop_map(
+        |(is_irreconcilable, (allow, deny), basic, external, certificates)| Access {
             is_irreconcilable,
             allow,
             deny,
             basic,
             external,
+            certificates,
         },
     )
 }

@@ -15,7 +15,7 @@ use crate::table::{Host, PathMatch, RouteBackend, Target};
 use super::claims::Claims;
 use super::local::{self, Candidate};
 use super::merge::{self, Part};
-use super::{HostOutcome, canary, certificate, defaults, stale};
+use super::{HostOutcome, access, canary, certificate, defaults, stale};
 
 /// Compiles one host of one pool. [`HostKey::CatchAll`] is the pool's catch-all (rule S-12 steps 2 and 3).
 pub fn compute_host(inputs: &Inputs, pool: &PoolName, host: &HostKey) -> HostOutcome {
@@ -41,6 +41,7 @@ pub fn compute_host(inputs: &Inputs, pool: &PoolName, host: &HostKey) -> HostOut
         declared = true;
         let seat = Seat::new(inputs, id);
         let shown = (id, cluster, seat.policy.priority);
+        findings.extend(access::findings((id, cluster), host, &claims.mains));
         offers.extend(certificate::offer(shown, host, &claims.mains, inputs.now(), &mut findings));
         default.extend(defaults::choose(host, &claims.mains).map(|(ingress, declared, named)| {
             seat.part(PathMatch::Prefix("".into()), (ingress, declared), named, host)
@@ -166,11 +167,13 @@ impl<'a> Seat<'a> {
     fn client(&self, client: &Arc<ClientSettings>) -> Arc<ClientSettings> {
         let all_down = client.all_down.as_ref().unwrap_or(&self.defaults.all_down);
         let all_down = Some(all_down.clone()).filter(|all_down| *all_down != ALL_DOWN);
-        if client.access.basic.is_empty() && client.all_down == all_down {
+        let access = &client.access;
+        if access.basic.is_empty() && access.certificates.is_empty() && client.all_down == all_down {
             return client.clone();
         }
         let mut own = ClientSettings { all_down, ..ClientSettings::clone(client) };
         own.access.basic.iter_mut().for_each(|basic| basic.cluster = self.cluster.clone());
+        own.access.certificates.iter_mut().for_each(|it| it.cluster = self.cluster.clone());
         Arc::new(own)
     }
 }

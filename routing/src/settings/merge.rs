@@ -32,6 +32,7 @@ fn join(access: &mut Access, other: &Access) {
     extend(&mut access.deny, &other.deny);
     extend(&mut access.basic, &other.basic);
     extend(&mut access.external, &other.external);
+    extend(&mut access.certificates, &other.certificates);
 }
 
 fn extend<T: Clone + Ord>(list: &mut Vec<T>, more: &[T]) {

@@ -8,8 +8,8 @@ use crate::id::{ClusterId, HostKey, ObjectName};
 use crate::object::{Ingress, IngressRule, IngressTls};
 use crate::policy::Strategy;
 use crate::settings::{
-    Access, AllDown, Balance, BasicAuth, ClientSettings, Cors, ExternalAuth, HashBy, Origin, RateLimit, Redirect,
-    RedirectTo, SameSite, UpstreamSettings, UsersForm,
+    Access, AllDown, Balance, BasicAuth, CertificateNeed, ClientCertificate, ClientSettings, Cors, ExternalAuth,
+    HashBy, Origin, RateLimit, Redirect, RedirectTo, SameSite, UpstreamSettings, UsersForm,
 };
 use crate::table::BackendProtocol;
 
@@ -293,6 +293,47 @@ fn the_upstream_leg() {
 }
 
 #[test]
+fn certificates_of_clients() {
+    let secret = ("auth-tls-secret", "shop/ca");
+    let certificates = |more: &[(&str, &str)]| client(&[&[secret], more].concat()).access.certificates;
+    let plain = ClientCertificate {
+        cluster: "".into(),
+        secret: ObjectName::new("shop", "ca"),
+        need: CertificateNeed::Required,
+        depth: 1,
+        pass: false,
+    };
+    assert_eq!(certificates(&[]), [plain.clone()]);
+    let all = [
+        ("auth-tls-verify-client", "optional"),
+        ("auth-tls-verify-depth", "3"),
+        ("auth-tls-pass-certificate-to-upstream", "true"),
+    ];
+    let wanted = ClientCertificate { need: CertificateNeed::Optional, depth: 3, pass: true, ..plain.clone() };
+    assert_eq!(certificates(&all), [wanted]);
+    let unverified = ClientCertificate { need: CertificateNeed::Unverified, ..plain };
+    assert_eq!(certificates(&[("auth-tls-verify-client", "optional_no_ca")]), [unverified]);
+    assert_eq!(certificates(&[("auth-tls-verify-client", "off")]), []);
+}
+
+/// Whatever of it cannot be read: nobody enters, rather than everybody.
+#[test]
+fn what_is_asked_of_certificates_and_cannot_be_read_closes_the_door() {
+    for bad in [
+        ("auth-tls-secret", "other/ca"),
+        ("auth-tls-secret", ""),
+        ("auth-tls-verify-client", "yes"),
+        ("auth-tls-verify-depth", "0"),
+        ("auth-tls-match-cn", "CN=ann"),
+    ] {
+        let annotations: Vec<_> =
+            [("auth-tls-secret", "ca")].into_iter().filter(|it| it.0 != bad.0).chain([bad]).collect();
+        assert!(read(&annotations).client(&host()).access.is_irreconcilable, "{bad:?}");
+        assert_eq!(codes(&annotations).len(), 1, "{bad:?}");
+    }
+}
+
+#[test]
 fn sharing_among_clusters() {
     let declared = read(&[
         ("roadstead.dev/strategy", "failover"),
@@ -307,14 +348,7 @@ fn sharing_among_clusters() {
 fn what_nobody_reads_is_named_by_how_much_it_matters() {
     let severity = |name| codes(&[(name, "x")]);
     let unsupported = |severity| vec![(Code::UnsupportedAnnotation, severity)];
-    for name in [
-        "configuration-snippet",
-        "server-snippet",
-        "auth-tls-match-cn",
-        "mirror-target",
-        "ssl-passthrough",
-        "proxy-ssl-verify",
-    ] {
+    for name in ["configuration-snippet", "server-snippet", "mirror-target", "ssl-passthrough", "proxy-ssl-verify"] {
         assert_eq!(severity(name), unsupported(Severity::Error), "{name}");
     }
     assert_eq!(severity("proxy-buffering"), unsupported(Severity::Info));

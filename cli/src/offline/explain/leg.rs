@@ -6,12 +6,12 @@
 //! healthy.
 
 use roadstead_routing::canary;
-use roadstead_routing::id::{BackendId, Kind, ObjectKey};
+use roadstead_routing::id::{BackendId, ClusterId, Kind, ObjectKey, ObjectName};
 use roadstead_routing::inputs::Inputs;
 use roadstead_routing::lookup;
 use roadstead_routing::object::{Object, SecretContent};
 use roadstead_routing::policy::Strategy;
-use roadstead_routing::settings::{Access, BasicAuth, ClientSettings, RedirectTo};
+use roadstead_routing::settings::{Access, ClientCertificate, ClientSettings, RedirectTo};
 use roadstead_routing::table::RouteBackend;
 
 use super::answer::Step;
@@ -53,7 +53,16 @@ fn refusal(access: &Access, request: &Request, inputs: &Inputs) -> Option<Reply>
     if access.is_irreconcilable {
         return Some(Reply::new(403, "N-6", "What is required of clients cannot be read or met: nobody is let in."));
     }
-    if let Some(basic) = access.basic.iter().find(|basic| !has_users(inputs, basic)) {
+    if request.scheme() == Scheme::Http && !access.certificates.is_empty() {
+        return Some(Reply::new(400, "d-25", "The route needs a certificate of the client, which only HTTPS has."));
+    }
+    let has_authorities = |it: &&ClientCertificate| !has_values(inputs, &it.cluster, &it.secret);
+    if let Some(it) = access.certificates.iter().find(has_authorities) {
+        let text =
+            format!("Secret {}/{} with the authorities cannot be read: nobody is let in.", it.cluster, it.secret);
+        return Some(Reply::new(503, "N-6", text));
+    }
+    if let Some(basic) = access.basic.iter().find(|it| !has_values(inputs, &it.cluster, &it.secret)) {
         let text =
             format!("Secret {}/{} with the users cannot be read: nobody is let in.", basic.cluster, basic.secret);
         return Some(Reply::new(503, "N-6", text));
@@ -62,9 +71,9 @@ fn refusal(access: &Access, request: &Request, inputs: &Inputs) -> Option<Reply>
     is_asked.then(|| Reply::new(401, "d-14", "The route needs a user and a password, and the request has none."))
 }
 
-fn has_users(inputs: &Inputs, basic: &BasicAuth) -> bool {
-    let key = ObjectKey { kind: Kind::Secret, name: basic.secret.clone() };
-    let secret = inputs.object(&basic.cluster, &key);
+fn has_values(inputs: &Inputs, cluster: &ClusterId, secret: &ObjectName) -> bool {
+    let key = ObjectKey { kind: Kind::Secret, name: secret.clone() };
+    let secret = inputs.object(cluster, &key);
     matches!(secret, Some(Object::Secret(secret)) if matches!(secret.content, SecretContent::Values(_)))
 }
 
@@ -75,6 +84,9 @@ pub fn conditions(client: &ClientSettings) -> Vec<Step> {
     let mut step = |rule, text: &str| steps.push(Step { rule, text: text.to_owned() });
     if !access.allow.is_empty() || !access.deny.is_empty() {
         step("d-7", "Only if the client's address is allowed; from others the edge answers 403.");
+    }
+    if !access.certificates.is_empty() {
+        step("d-25", "Only with a certificate of a known authority; else the edge answers 400.");
     }
     if !access.basic.is_empty() {
         step("d-14", "Only if user and password are right; else the edge answers 401.");

@@ -29,8 +29,11 @@ const PATTERNS: Verdict = Differs(
 const SNIPPET: Verdict = Refused(
     "text for nginx is never taken: it ran with the proxy's rights; see docs/migrate.md for what replaces usual snippets",
 );
-const CLIENT_CERTIFICATE: Verdict = Refused(
-    "clients are not asked for certificates: whoever relied on it would be open; keep this Ingress where it is, or check clients in the application",
+const AUTHORITIES: Verdict = Differs(
+    "the Secret must have a key ca.crt and any type but kubernetes.io/tls; only clients that connect to the host's own name are asked, others get 421",
+);
+const CERTIFICATE_NAMES: Verdict = Refused(
+    "expressions over the names of clients are not taken; nobody is let in until it is removed: use an authority of its own for those clients, or check them in the application",
 );
 const UPSTREAM_TLS: Verdict = Ignored(
     "with backend-protocol HTTPS or GRPCS the connection is encrypted, but the endpoint's certificate is not verified and none is shown to it",
@@ -81,12 +84,12 @@ pub const CATALOGUE: &[(&str, Verdict)] = &[
     ("auth-signin", AsIs),
     ("auth-signin-redirect-param", Ignored("the parameter is always called rd")),
     ("auth-snippet", SNIPPET),
-    ("auth-tls-error-page", CLIENT_CERTIFICATE),
-    ("auth-tls-match-cn", CLIENT_CERTIFICATE),
-    ("auth-tls-pass-certificate-to-upstream", CLIENT_CERTIFICATE),
-    ("auth-tls-secret", CLIENT_CERTIFICATE),
-    ("auth-tls-verify-client", CLIENT_CERTIFICATE),
-    ("auth-tls-verify-depth", CLIENT_CERTIFICATE),
+    ("auth-tls-error-page", Ignored("clients without a certificate get 400 with one line of text")),
+    ("auth-tls-match-cn", CERTIFICATE_NAMES),
+    ("auth-tls-pass-certificate-to-upstream", AsIs),
+    ("auth-tls-secret", AUTHORITIES),
+    ("auth-tls-verify-client", AsIs),
+    ("auth-tls-verify-depth", AsIs),
     ("auth-type", AsIs),
     (
         "auth-url",

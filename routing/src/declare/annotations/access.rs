@@ -1,16 +1,18 @@
-//! Who may send requests, and how many (rows 7, 13, 14, 19). What cannot be read lets nobody in (rule N-6).
+//! Who may send requests, and how many (rows 7, 13, 14, 19, 25). What cannot be read lets nobody in (rule N-6).
 
 use std::sync::Arc;
 
 use crate::finding::Severity;
 use crate::id::ObjectName;
 use crate::object::Ingress;
-use crate::settings::{Access, BasicAuth, ExternalAuth, RateLimit, UsersForm};
+use crate::settings::{Access, BasicAuth, CertificateNeed, ClientCertificate, ExternalAuth, RateLimit, UsersForm};
 
 use super::reader::Reader;
 use super::value;
 
 const RATE_MAX: u32 = 1_000_000;
+/// Certificates of a chain above the client's.
+const DEPTH_MAX: u32 = 10;
 const BURST: u32 = 5;
 /// Bytes of a realm.
 const REALM_MAX: usize = 256;
@@ -31,11 +33,13 @@ fn requirements(ingress: &Ingress, reader: &mut Reader<'_, '_>) -> Result<Access
     let allow = networks(reader, "allowlist-source-range").or(old);
     let deny = networks(reader, "denylist-source-range");
     let (basic, external) = (basic(ingress, reader), external(reader));
+    let certificate = certificate(ingress, reader);
     let mut access = Access::default();
     access.allow.extend(allow.transpose()?);
     access.deny = deny.transpose()?.unwrap_or_default();
     access.basic.extend(basic?);
     access.external.extend(external?);
+    access.certificates.extend(certificate?);
     Ok(access)
 }
 
@@ -99,6 +103,28 @@ fn external(reader: &mut Reader<'_, '_>) -> Result<Option<ExternalAuth>, Unreada
     let url = url.map_err(|()| Unreadable)?;
     let method = method.transpose().map_err(|()| Unreadable)?;
     Ok(Some(ExternalAuth { url, method, signin, response_headers: headers.unwrap_or_default() }))
+}
+
+fn certificate(ingress: &Ingress, reader: &mut Reader<'_, '_>) -> Result<Option<ClientCertificate>, Unreadable> {
+    let secret = reader.checked("auth-tls-secret", |it| secret(ingress, it));
+    let need = reader.checked("auth-tls-verify-client", |it| match it {
+        "on" => Ok(Some(CertificateNeed::Required)),
+        "optional" => Ok(Some(CertificateNeed::Optional)),
+        "optional_no_ca" => Ok(Some(CertificateNeed::Unverified)),
+        "off" => Ok(None),
+        _ => Err("it must be on, off, optional or optional_no_ca".to_owned()),
+    });
+    let depth = reader.checked("auth-tls-verify-depth", |it| value::number(it, 1..=DEPTH_MAX));
+    let pass = reader.flag("auth-tls-pass-certificate-to-upstream").unwrap_or(false);
+    // Without it more clients could enter than somebody meant.
+    if reader.refuses("auth-tls-match-cn", "it is refused, and without it nobody may enter") {
+        return Err(Unreadable);
+    }
+    let Some(secret) = secret else { return Ok(None) };
+    let secret = secret.map_err(|()| Unreadable)?;
+    let need = need.transpose().map_err(|()| Unreadable)?.unwrap_or(Some(CertificateNeed::Required));
+    let depth = depth.transpose().map_err(|()| Unreadable)?.and_then(|depth| u8::try_from(depth).ok()).unwrap_or(1);
+    Ok(need.map(|need| ClientCertificate { cluster: "".into(), secret, need, depth, pass }))
 }
 
 /// The whole value is one method (the unanchored check of CVE-2026-1580).

@@ -6,9 +6,8 @@ use crate::declare::{Declared, shortened};
 use crate::finding::{Code, Severity};
 
 /// Refused for good (rule N-1): each would let a tenant write what somebody executes, or reach beyond the Ingress.
-const REFUSED: [&str; 12] = [
+const REFUSED: [&str; 11] = [
     "auth-snippet",
-    "auth-tls-match-cn",
     "configuration-snippet",
     "enable-modsecurity",
     "enable-opentelemetry",
@@ -42,7 +41,7 @@ const TUNING: [&str; 16] = [
 ];
 
 /// Those that change who may enter or what is encrypted: an Ingress that relies on them is not safe without.
-const GUARDING: [&str; 3] = ["auth-tls", "proxy-ssl", "ssl-passthrough"];
+const GUARDING: [&str; 2] = ["proxy-ssl", "ssl-passthrough"];
 
 pub(super) fn report(left: BTreeMap<&str, (&str, &str)>, declared: &mut Declared) {
     // What switches off something that is not there anyway needs no word.

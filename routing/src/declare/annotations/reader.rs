@@ -62,6 +62,15 @@ impl<'a, 'd> Reader<'a, 'd> {
         })
     }
 
+    /// Whether there is one of this name, which is reported as refused.
+    pub(super) fn refuses(&mut self, name: &str, effect: &str) -> bool {
+        let Some((key, _)) = self.left.remove(name) else { return false };
+        let message = format!("annotation {} is not supported: {effect}", shortened(key));
+        let remedy = "Remove the annotation or do without its effect.";
+        self.declared.note(Code::UnsupportedAnnotation, Severity::Error, message, remedy);
+        true
+    }
+
     /// Reports something about an annotation that was handed out.
     pub(super) fn note(&mut self, name: &str, severity: Severity, effect: &str) {
         let message = format!("annotation {name}: {effect}");
