@@ -65,8 +65,7 @@ pub fn compute(turn: &mut Turn) -> Computed {
 
 /// Every backend of a host, once.
 pub fn backends_of(host: &Host) -> BTreeSet<&BackendId> {
-    let parts = parts_of(host);
-    parts.filter_map(|part| if let Target::Backend(id) = &part.target { Some(id) } else { None }).collect()
+    parts_of(host).flat_map(RouteBackend::backends).collect()
 }
 
 /// Every Ingress that has a part in a host, once.

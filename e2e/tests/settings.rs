@@ -97,6 +97,19 @@ async fn while_nobody_can_serve_clients_are_told_what_the_policy_or_the_ingress_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn another_service_answers_for_one_without_pods() -> anyhow::Result<()> {
+    let (mut site, edge) = shop().await?;
+    let who = async |edge| Ask::get(edge, HOST, "/").send().await.map(|it| it.service().to_owned()).unwrap_or_default();
+    annotated(&mut site, json!({"default-backend": "next"}), async |edge| who(edge).await == "web").await?;
+    site.cluster("eu").publish("web", 0)?;
+    until(WITHIN, "the other Service answers", async || who(edge).await == "next").await?;
+    site.cluster("eu").publish("web", 1)?;
+    until(WITHIN, "its own pods answer again", async || who(edge).await == "web").await?;
+    site.system.stop().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_may_be_weighed_by_its_endpoints() -> anyhow::Result<()> {
     let mut site = Plan::new(&["eu", "us"], 1).policy("defaults: {weigh_by_endpoints: true}").start().await?;
     for (cluster, pods) in [("eu", 4), ("us", 1)] {

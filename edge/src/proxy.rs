@@ -35,6 +35,7 @@ mod cookie;
 mod cors;
 mod course;
 mod edit;
+mod errors;
 mod external;
 mod forward;
 mod headers;
@@ -190,15 +191,28 @@ impl Proxy {
         course: &Course<'_>,
         completion: &mut Completion,
     ) -> Result<Response<reply::Streaming>, Instead> {
+        let fallback = course.to_fallback();
+        if let Some(fallback) = fallback.as_ref().filter(|_| course.route.is_empty()) {
+            return Box::pin(self.exchange(request, admitted, fallback, completion)).await;
+        }
         let upgrade = headers::upgrade(&request);
         let client_side = upgrade.as_ref().map(|_| hyper::upgrade::on(&mut request));
         let (mut parts, body) = request.into_parts();
         self.rewrite(&mut parts, admitted, upgrade);
         completion.request_id(&parts.headers);
         let progress = Progress::start();
+        let complaint = fallback.as_ref().and_then(|_| errors::Complaint::of(course.route, &parts));
         let outgoing = Outgoing::new(parts, body, &progress);
-        let answer = self.forward(course, outgoing, &progress).await;
+        let mut answer = self.forward(course, outgoing, &progress).await;
         completion.forwarded(course.route, &answer);
+        let mut course = course;
+        if let (Some(fallback), Some(complaint)) = (&fallback, complaint)
+            && let Ok(failed) = &answer
+            && let Some(request) = complaint.about(course.route, failed)
+            && let Ok(instead) = self.forward(fallback, request, &Progress::start()).await
+        {
+            (answer, course) = (Ok(instead), fallback);
+        }
         let Answer { mut response, lease, cluster, .. } =
             answer.map_err(|failed| Instead::failed(failed.problem, course.all_down))?;
         completion.status(response.status());

@@ -61,6 +61,16 @@ pub struct LiveRoute {
     pub(crate) levels: Box<[u32]>,
     /// `None`: nobody set anything.
     pub settings: Option<Box<RouteSettings>>,
+    /// Asked while none of the clusters has an endpoint, and instead of errors that they name.
+    pub fallback: Option<Box<LiveRoute>>,
+}
+
+impl LiveRoute {
+    /// Whether none of its clusters has an endpoint.
+    pub fn is_empty(&self) -> bool {
+        let is_empty = |backend: &Arc<LiveBackend>| backend.endpoints().as_slice().is_empty();
+        self.clusters.iter().filter_map(|cluster| cluster.backend.as_ref()).all(is_empty)
+    }
 }
 
 /// One cluster's part in a route.

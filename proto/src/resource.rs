@@ -238,6 +238,7 @@ fn route_backend_to_wire(backend: &RouteBackend) -> wire::RouteBackend {
         region: backend.region.to_string(),
         upstream: upstream_to_wire(&backend.upstream),
         weigh_by_endpoints: backend.weigh_by_endpoints,
+        fallback: backend.fallback.as_ref().map(backend_id_to_wire),
     }
 }
 
@@ -254,6 +255,7 @@ fn route_backend_from_wire(backend: wire::RouteBackend) -> Result<RouteBackend, 
         priority: backend.priority,
         region: text("region", backend.region)?,
         weigh_by_endpoints: backend.weigh_by_endpoints,
+        fallback: backend.fallback.map(backend_id_from_wire).transpose()?,
         target,
         ingress: ObjectName::new(backend.ingress_namespace, backend.ingress_name),
         upstream: upstream_from_wire(backend.upstream)?,

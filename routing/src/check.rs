@@ -12,7 +12,7 @@ use crate::id::{BackendId, ClusterId, HostKey, ObjectName, PoolName};
 use crate::inputs::Inputs;
 use crate::lookup::HostMatcher;
 use crate::policy::WEIGHT_MAX;
-use crate::table::{Backend, Host, PathMatch, Route, RouteBackend, Table, Target};
+use crate::table::{Backend, Host, PathMatch, Route, RouteBackend, Table};
 
 /// Where a violation is and what it is. The text is a sentence for the log.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, thiserror::Error)]
@@ -143,11 +143,9 @@ fn check_backends(backends: &[RouteBackend], faults: &mut Vec<HostFault>) {
         if backend.weight > WEIGHT_MAX {
             faults.push(HostFault::Weight);
         }
-        if let Target::Backend(id) = &backend.target
-            && (id.cluster != backend.cluster || id.service.namespace != backend.ingress.namespace)
-        {
-            faults.push(HostFault::ForeignBackend(id.clone()));
-        }
+        let is_foreign =
+            |id: &&BackendId| id.cluster != backend.cluster || id.service.namespace != backend.ingress.namespace;
+        faults.extend(backend.backends().filter(is_foreign).cloned().map(HostFault::ForeignBackend));
     }
 }
 
@@ -172,11 +170,8 @@ fn is_in_table(inputs: &Inputs, cluster: &ClusterId) -> bool {
 }
 
 fn check_target(table: &Table, backend: &RouteBackend, faults: &mut Vec<HostFault>) {
-    if let Target::Backend(id) = &backend.target
-        && !table.backends.contains_key(id)
-    {
-        faults.push(HostFault::DanglingBackend(id.clone()));
-    }
+    let is_missing = |id: &&BackendId| !table.backends.contains_key(id);
+    faults.extend(backend.backends().filter(is_missing).cloned().map(HostFault::DanglingBackend));
 }
 
 fn check_table_backends(inputs: &Inputs, table: &Table, violations: &mut Vec<Violation>) {

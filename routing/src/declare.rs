@@ -40,6 +40,8 @@ pub struct Declared {
     pub has_patterns: bool,
     pub tls: Vec<DeclaredTls>,
     pub(crate) traffic: Traffic,
+    /// Answers where its own backends cannot (row 27).
+    pub(crate) fallback: Option<NamedBackend>,
     pub(crate) upstream: Arc<UpstreamSettings>,
     client: Arc<ClientSettings>,
     /// The same for hosts whose requests over HTTP go to HTTPS.
@@ -144,7 +146,7 @@ impl Declared {
 
     /// Every Service port this Ingress refers to. May repeat.
     pub fn service_ports(&self) -> impl Iterator<Item = (&Arc<str>, &PortRef)> {
-        let backends = self.entries.iter().map(|entry| &entry.backend).chain(&self.default);
+        let backends = self.entries.iter().map(|entry| &entry.backend).chain(&self.default).chain(&self.fallback);
         backends.filter_map(|backend| match backend {
             NamedBackend::Port { name, port } => Some((name, port)),
             NamedBackend::Resource | NamedBackend::Nothing => None,
@@ -175,7 +177,7 @@ impl Declared {
 /// Reads one Ingress. Whether it is managed is not asked here.
 pub fn declare(ingress: &Ingress) -> Declared {
     let mut declared = Declared { rules_free: ingress.rules.is_empty(), ..Declared::default() };
-    let Read { syntax, settings, redirect_to_https, canary, extra_hosts, traffic } =
+    let Read { syntax, settings, redirect_to_https, canary, extra_hosts, traffic, fallback } =
         annotations::read(ingress, &mut declared);
     let mut paths_left = limit::PATHS_PER_INGRESS_MAX;
     for rule in &ingress.rules {
@@ -199,6 +201,7 @@ pub fn declare(ingress: &Ingress) -> Declared {
     declared.hosts.extend(declared.extra.iter().map(|(host, _)| host.clone()));
     (declared.has_patterns, declared.redirect_to_https) = (syntax == PathSyntax::Regex, redirect_to_https);
     (declared.canary, declared.traffic) = (canary, traffic);
+    declared.fallback = fallback.map(|name| NamedBackend::Port { name, port: PortRef::FIRST });
     let to_https = ClientSettings { https_redirect: true, ..settings.client.clone() };
     declared.client_to_https = Arc::new(to_https);
     (declared.client, declared.upstream) = (Arc::new(settings.client), Arc::new(settings.upstream));

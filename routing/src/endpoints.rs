@@ -230,6 +230,7 @@ impl Locality {
 
 fn service_port<'s>(service: &'s Service, port: &PortRef) -> Option<&'s ServicePort> {
     service.ports.iter().filter(|candidate| candidate.protocol == Protocol::Tcp).find(|candidate| match port {
+        port if *port == PortRef::FIRST => true,
         PortRef::Number(number) => candidate.port == *number || !rules::on(Rule::PortByServiceNumber),
         PortRef::Name(name) => candidate.name == *name,
     })

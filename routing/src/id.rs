@@ -203,6 +203,11 @@ pub enum PortRef {
     Name(Arc<str>),
 }
 
+impl PortRef {
+    /// The Service's first TCP port, where somebody names only the Service.
+    pub const FIRST: PortRef = PortRef::Number(0);
+}
+
 impl fmt::Display for PortRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -267,6 +267,8 @@ pub struct UpstreamSettings {
     /// Between parts of the request.
     pub send_timeout: Option<Duration>,
     pub retry: Retry,
+    /// Statuses of endpoints that the route's fallback answers instead (row 27). Sorted.
+    pub errors: Vec<u16>,
 }
 
 /// When a request may go to another endpoint (row 23). Never one that was begun and is not idempotent.

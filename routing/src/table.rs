@@ -128,6 +128,8 @@ pub struct RouteBackend {
     /// Whether the weight counts once for each usable endpoint (rule E-1): the same for all of a route.
     pub weigh_by_endpoints: bool,
     pub target: Target,
+    /// Asked while nobody of the route has an endpoint, and for what is to be said instead of errors.
+    pub fallback: Option<BackendId>,
     /// The Ingress of `cluster` that declared it.
     pub ingress: ObjectName,
     pub upstream: Arc<UpstreamSettings>,
@@ -270,9 +272,21 @@ impl RouteBackend {
             region: "".into(),
             weigh_by_endpoints: false,
             target,
+            fallback: None,
             ingress,
             upstream: Arc::default(),
         }
+    }
+}
+
+impl RouteBackend {
+    /// Every backend that it may send requests to.
+    pub fn backends(&self) -> impl Iterator<Item = &BackendId> {
+        let target = match &self.target {
+            Target::Backend(id) => Some(id),
+            Target::Resource | Target::Nothing => None,
+        };
+        target.into_iter().chain(&self.fallback)
     }
 }
 

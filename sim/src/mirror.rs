@@ -136,8 +136,7 @@ impl Mirror {
     }
 
     fn used(&self) -> impl Iterator<Item = &BackendId> {
-        let parts = self.hosts.values().flat_map(parts_of);
-        parts.filter_map(|part| if let Target::Backend(id) = &part.target { Some(id) } else { None })
+        self.hosts.values().flat_map(parts_of).flat_map(RouteBackend::backends)
     }
 
     fn show(&mut self, shown: Shown, version: u64, faults: &mut Faults) {

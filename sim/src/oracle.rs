@@ -14,7 +14,7 @@ use roadstead_routing::id::{BackendId, ClusterId, HostKey, Kind, ObjectKey, Pool
 use roadstead_routing::inputs::Inputs;
 use roadstead_routing::lookup::{request_host, request_path};
 use roadstead_routing::object::Object;
-use roadstead_routing::table::{Host, PathMatch, Table, Target};
+use roadstead_routing::table::{Host, PathMatch, RouteBackend, Table, Target};
 
 use crate::cluster::Cluster;
 use crate::edge::Running;
@@ -239,11 +239,7 @@ type Backends<'a> = BTreeMap<BackendId, &'a roadstead_routing::table::Backend>;
 fn part_of_pool<'a>(oracle: &'a Table, pool: &PoolName) -> (Hosts, Backends<'a>) {
     let hosts = oracle.hosts.iter().filter(|((of, _), _)| of == pool);
     let hosts: Hosts = hosts.map(|((_, name), host)| (name.clone(), host.clone())).collect();
-    let used: BTreeSet<&BackendId> = hosts
-        .values()
-        .flat_map(parts_of)
-        .filter_map(|part| if let Target::Backend(id) = &part.target { Some(id) } else { None })
-        .collect();
+    let used: BTreeSet<&BackendId> = hosts.values().flat_map(parts_of).flat_map(RouteBackend::backends).collect();
     let backends = oracle.backends.iter().filter(|(id, _)| used.contains(id));
     let backends = backends.map(|(id, backend)| (id.clone(), backend)).collect();
     (hosts, backends)

@@ -15,6 +15,9 @@ const USERS: [&str; 4] = [
     "roadstead.dev/auth-tls-secret",
 ];
 
+/// Annotations that name one more Service of the Ingress's own namespace.
+const FALLBACK: [&str; 2] = ["nginx.ingress.kubernetes.io/default-backend", "roadstead.dev/default-backend"];
+
 /// Kept up to date one object at a time; each answer is a look-up.
 #[derive(Default)]
 pub(super) struct References {
@@ -142,7 +145,8 @@ impl References {
 /// The Services and Secrets an Ingress names, all in its own namespace (rules I-3 and N-3).
 fn needs_of(ingress: &Ingress) -> BTreeSet<ObjectKey> {
     let own = |kind: Kind, name: &str| ObjectKey::new(kind, &ingress.name.namespace, name);
-    let services = ingress.service_names().map(|name| own(Kind::Service, name));
+    let fallback = FALLBACK.iter().filter_map(|annotation| ingress.annotations.get(*annotation));
+    let services = ingress.service_names().chain(fallback).map(|name| own(Kind::Service, name));
     let certificates = ingress.tls.iter().map(|tls| &*tls.secret_name).filter(|name| !name.is_empty());
     let users = USERS.iter().filter_map(|annotation| ingress.annotations.get(*annotation));
     let users = users.filter_map(|text| match text.split_once('/') {

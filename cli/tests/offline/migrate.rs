@@ -70,7 +70,7 @@ fn annotations_are_judged_one_by_one() {
     assert_eq!(annotations(login)["limit-rps"], "differs");
     assert!(login["annotations"].to_string().contains("429"), "{login}");
     let docs = annotations(named(&report, "docs"));
-    assert_eq!((docs["service-upstream"], docs["custom-http-errors"]), ("ignored", "ignored"));
+    assert_eq!((docs["service-upstream"], docs["custom-http-errors"]), ("ignored", "differs"));
 }
 
 #[test]

@@ -187,3 +187,55 @@ defaults: {strategy: STRATEGY}
     assert_eq!(asked(&["10.0.0.1"], "nearest", &[]), ["eu", "us"]);
     assert_eq!(asked(&["10.0.0.1"], "spread", &[]), ["eu", "us"]);
 }
+
+#[test]
+fn who_answers_while_nobody_can_is_said() {
+    let asked = |annotations: &str| annotated(&ingress("web", "a.example.com", "Prefix / web"), annotations);
+    let services = [service("web", &[]), service("sorry", &["10.0.0.9"])];
+    let answer = |annotations: &str| {
+        let manifests: Vec<String> = [asked(annotations)].into_iter().chain(services.clone()).collect();
+        answers(&manifests, None, &[get("a.example.com", "/")]).remove(0)
+    };
+    let fallback = answer("default-backend: sorry");
+    assert_eq!((&fallback["status"], &fallback["backends"][0]["service"]), (&json!(200), &json!("sorry")));
+    assert!(has_rule(&fallback, "d-27"), "{fallback}");
+    let down = answer("all-down: https://status.example.com/");
+    assert_eq!((&down["status"], has_rule(&down, "E-2")), (&json!(302), true), "{down}");
+    assert_eq!(answer("server-alias: b.example.com")["status"], 503);
+}
+
+#[test]
+fn how_an_edge_gets_there_depends_on_its_pool_and_is_said() {
+    let policy = "clusters: {eu: {reach_from: [{pool: internal, reach: node-port}]}}
+pools: {public: {kind: edge, default: true}, internal: {kind: edge}}
+classes: {roadstead: {pool: public}, inner: {pool: internal}}";
+    let node = "---\napiVersion: v1\nkind: Node\nmetadata: {name: n1}\nstatus:\n  conditions: [{type: Ready, status: 'True'}]\n  \
+                addresses: [{type: InternalIP, address: 10.1.0.1}]\n";
+    let port = "[{port: 80, nodePort: 30080}]";
+    let web =
+        service("web", &["10.0.0.1"]).replace("{ports: [{port: 80}]}", &format!("{{type: NodePort, ports: {port}}}"));
+    let inner = ingress("inner", "b.example.com", "Prefix / web")
+        .replace("ingressClassName: roadstead", "ingressClassName: inner");
+    let class = CLASS.replace("name: roadstead", "name: inner");
+    let manifests =
+        [ingress("web", "a.example.com", "Prefix / web"), inner, web, node.to_owned(), format!("---\n{class}")];
+    let inside = json!({"host": "b.example.com", "path": "/", "pool": "internal"});
+    let answers = answers(&manifests, Some(policy), &[get("a.example.com", "/"), inside]);
+    let endpoints = |answer: &Value| answer["backends"][0]["endpoints"].clone();
+    assert_eq!(endpoints(&answers[0]), json!(["10.0.0.1:8080"]));
+    assert_eq!((endpoints(&answers[1]), has_rule(&answers[1], "R-1")), (json!(["10.1.0.1:30080"]), true));
+}
+
+#[test]
+fn a_certificate_of_the_client_is_asked_for_over_https_alone() {
+    let web = annotated(&ingress("web", "a.example.com", "Prefix / web"), "auth-tls-secret: ca");
+    let ca = "---\napiVersion: v1\nkind: Secret\nmetadata: {name: ca, namespace: shop}\nstringData: {ca.crt: x}\n";
+    let with = [web.clone(), service("web", &["10.0.0.1"]), ca.to_owned()];
+    let without = [web, service("web", &["10.0.0.1"])];
+    let secure = json!({"host": "a.example.com", "path": "/", "sni": "a.example.com"});
+    let [plain, asked] =
+        <[Value; 2]>::try_from(answers(&with, None, &[get("a.example.com", "/"), secure.clone()])).unwrap();
+    assert_eq!((&plain["status"], &asked["status"]), (&json!(400), &json!(200)));
+    assert!(has_rule(&asked, "d-25"), "{asked}");
+    assert_eq!(answers(&without, None, &[secure])[0]["status"], 503);
+}

@@ -63,6 +63,13 @@ impl<'a> Course<'a> {
         Self { route, choice, groups, kept, all_down: client.all_down.as_ref() }
     }
 
+    /// That of the same request at the route's fallback.
+    pub(super) fn to_fallback(&self) -> Option<Self> {
+        let route = self.route.fallback.as_deref()?;
+        let groups = self.groups.clone();
+        Some(Self { route, choice: Choice::default(), groups, kept: None, all_down: self.all_down })
+    }
+
     /// Whether it matters how fast endpoints answer.
     pub(super) fn is_timed(&self) -> bool {
         self.choice.spread == Spread::Faster

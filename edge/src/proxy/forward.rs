@@ -98,14 +98,19 @@ impl Outgoing {
             matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE);
         let body = if body.is_end_stream() {
             if idempotent {
-                let Parts { method, uri, version, headers, .. } = parts;
-                return Outgoing::Replayable(Head { method, uri, version, headers });
+                return Outgoing::without_body(parts);
             }
             RequestBody::Empty
         } else {
             RequestBody::streaming(body, progress)
         };
         Outgoing::Once { request: Some(Request::from_parts(parts, body)), unedited: None }
+    }
+
+    /// One that can be made anew. Its method must be idempotent.
+    pub(super) fn without_body(parts: Parts) -> Self {
+        let Parts { method, uri, version, headers, .. } = parts;
+        Outgoing::Replayable(Head { method, uri, version, headers })
     }
 
     fn is_replayable(&self) -> bool {

@@ -172,6 +172,16 @@ impl TableWriter {
 
     /// A route without settings.
     fn build_clusters(&mut self, backends: &[RouteBackend], strategy: Strategy) -> LiveRoute {
+        let target = |part: &RouteBackend| {
+            let target = Target::Backend(part.fallback.clone()?);
+            // It gets what the client sent, and speaks as its own Service says.
+            let UpstreamSettings { connect_timeout, read_timeout, send_timeout, .. } = *part.upstream;
+            let upstream =
+                UpstreamSettings { connect_timeout, read_timeout, send_timeout, ..UpstreamSettings::default() };
+            Some(RouteBackend { target, fallback: None, upstream: upstream.into(), ..part.clone() })
+        };
+        let fallback: Vec<RouteBackend> = backends.iter().filter_map(target).collect();
+        let fallback = (!fallback.is_empty()).then(|| Box::new(self.build_clusters(&fallback, strategy)));
         let clusters: Vec<LiveCluster> = backends.iter().map(|part| self.build_cluster(part, strategy)).collect();
         let mut levels: Vec<u32> = clusters.iter().map(|cluster| cluster.level).collect();
         levels.sort_unstable();
@@ -185,6 +195,7 @@ impl TableWriter {
             picks: AtomicUsize::new(0),
             levels: levels.into(),
             settings: None,
+            fallback,
         }
     }
 
@@ -239,9 +250,5 @@ impl Slot {
 
 fn mentions(host: &Host) -> Vec<BackendId> {
     let parts = host.routes.iter().flat_map(Route::all_backends).chain(&host.default);
-    let ids = parts.filter_map(|part| match &part.target {
-        Target::Backend(id) => Some(id.clone()),
-        Target::Resource | Target::Nothing => None,
-    });
-    ids.collect()
+    parts.flat_map(RouteBackend::backends).cloned().collect()
 }

@@ -1,5 +1,6 @@
 //! What a cluster's endpoints see, how long they may take, and names instead of endpoints.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use roadstead_edge::proxy::Config;
@@ -221,6 +222,62 @@ async fn a_gateway_sees_what_the_client_sent_and_limits_still_hold() {
     assert!(seen.header("x-forwarded-prefix").is_empty());
     let request = format!("POST / HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 4\r\n\r\nbody");
     assert_eq!(Client::connect(edge.address).await.send(request).await.status(), 413);
+}
+
+/// The cluster `eu` at `pod`, its fallback at `fallback`, and these statuses of it replaced.
+fn falling_back(edge: &mut Edge, pods: &[SocketAddr], fallback: &Pod, errors: &[u16]) {
+    edge.endpoints("fallback", &[fallback.address]);
+    let rewrite = Some(Rewrite { template: "/inner".into() });
+    let upstream = UpstreamSettings { errors: errors.to_vec(), rewrite, ..default() };
+    edge.serve_as(HOST, &[("eu", 1, pods)], |route| {
+        route.backends[0].upstream = upstream.into();
+        route.backends[0].fallback = Some(id("fallback"));
+    });
+}
+
+#[tokio::test]
+async fn the_fallback_answers_while_nobody_has_an_endpoint() {
+    let (pod, fallback) = (Pod::saying("pod").await, Pod::saying("sorry").await);
+    let mut edge = Edge::start();
+    falling_back(&mut edge, &[], &fallback, &[]);
+    let request = format!("POST /a?b HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 4\r\n\r\nbody");
+    assert_eq!(Client::connect(edge.address).await.send(request).await.text(), "sorry");
+    let seen = fallback.requests().remove(0);
+    assert_eq!((seen.line(), seen.header("host"), &*seen.body), ("POST /a?b HTTP/1.1", vec![HOST], &b"body"[..]));
+    edge.endpoints("eu", &[pod.address]);
+    assert_eq!(get(edge.address, HOST, "/a").await.text(), "pod");
+    edge.endpoints("eu", &[]);
+    edge.endpoints("fallback", &[]);
+    assert_eq!(get(edge.address, HOST, "/a").await.status(), 503);
+}
+
+#[tokio::test]
+async fn errors_that_the_route_names_are_answered_by_the_fallback() {
+    let pod = Pod::start(|seen| {
+        let status = if seen.line().starts_with("GET /inner") { "404 Not Found" } else { "500 Oops" };
+        Act::Reply(format!("HTTP/1.1 {status}\r\ncontent-length: 3\r\n\r\nown").into())
+    })
+    .await;
+    let fallback = Pod::saying("a page").await;
+    let mut edge = Edge::start();
+    falling_back(&mut edge, &[pod.address], &fallback, &[404, 503]);
+    let address = edge.address;
+    let ask = async |method: &str| {
+        let head =
+            format!("{method} /a?b HTTP/1.1\r\nHost: {HOST}\r\nAccept: text/html\r\nContent-Length: 4\r\n\r\nbody");
+        Client::connect(address).await.send(head).await
+    };
+    let reply = ask("GET").await;
+    assert_eq!((reply.status(), reply.text()), (200, "a page"), "its status counts");
+    let seen = fallback.requests().remove(0);
+    assert_eq!((seen.line(), &*seen.body), ("GET / HTTP/1.1", &b""[..]));
+    let told = ["x-code", "x-format", "x-original-uri", "x-namespace", "x-service-name", "x-service-port"];
+    let told = told.map(|name| seen.header(name).concat());
+    assert_eq!(told, ["404", "text/html", "/a?b", "shop", "web", "80"]);
+    assert_eq!(ask("POST").await.text(), "own", "500 is not among them");
+    edge.endpoints("fallback", &[]);
+    let reply = ask("GET").await;
+    assert_eq!((reply.status(), reply.text()), (404, "own"), "the endpoint's own answer is better than none");
 }
 
 fn named(host: &str, port: u16) -> Backend {

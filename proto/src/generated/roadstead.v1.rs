@@ -1441,6 +1441,9 @@ pub struct UpstreamSettings {
     /// Absent: on errors and timeouts, as often as the edge allows.
     #[prost(message, optional, tag = "9")]
     pub retry: ::core::option::Option<Retry>,
+    /// Statuses that the route's fallback answers instead. Sorted.
+    #[prost(uint32, repeated, tag = "10")]
+    pub errors: ::prost::alloc::vec::Vec<u32>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Retry {
@@ -1896,6 +1899,9 @@ pub struct RouteBackend {
     /// The weight counts once for each usable endpoint.
     #[prost(bool, tag = "11")]
     pub weigh_by_endpoints: bool,
+    /// Asked while nobody of the route has an endpoint, and instead of errors.
+    #[prost(message, optional, tag = "12")]
+    pub fallback: ::core::option::Option<BackendId>,
     #[prost(oneof = "route_backend::Target", tags = "3, 4, 5")]
     pub target: ::core::option::Option<route_backend::Target>,
 }

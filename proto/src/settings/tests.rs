@@ -168,8 +168,9 @@ fn upstream() -> impl Strategy<Value = Arc<UpstreamSettings>> {
     let retry = prop_oneof![Just(Retry::default()), retry];
     let texts = (option::of(words()), option::of(words()), option::of(words()));
     let timeouts = (milliseconds(), milliseconds(), milliseconds());
-    (texts, option::of(protocol()), option::of(any::<u64>()), timeouts, retry).prop_map(
-        |((template, host, forwarded_prefix), protocol, body_bytes_max, (connect, read, send), retry)| {
+    let errors = vec(300u16..600, 0..3);
+    (texts, option::of(protocol()), option::of(any::<u64>()), timeouts, retry, errors).prop_map(
+        |((template, host, forwarded_prefix), protocol, body_bytes_max, (connect, read, send), retry, errors)| {
             Arc::new(UpstreamSettings {
                 rewrite: template.map(|template| Rewrite { template }),
                 host,
@@ -180,6 +181,7 @@ fn upstream() -> impl Strategy<Value = Arc<UpstreamSettings>> {
                 read_timeout: read,
                 send_timeout: send,
                 retry,
+                errors,
             })
         },
     )
@@ -187,16 +189,25 @@ fn upstream() -> impl Strategy<Value = Arc<UpstreamSettings>> {
 
 fn part() -> impl Strategy<Value = RouteBackend> {
     let target = prop_oneof![Just(Target::Nothing), Just(Target::Resource)];
-    (words(), any::<[u32; 2]>(), words(), any::<bool>(), target, name(), upstream()).prop_map(
-        |(cluster, [weight, priority], region, weigh_by_endpoints, target, ingress, upstream)| RouteBackend {
-            cluster: (&*cluster).into(),
-            weight,
-            priority,
-            region,
-            weigh_by_endpoints,
-            target,
-            ingress,
-            upstream,
+    let fallback = option::of((words(), name()).prop_map(|(cluster, service)| BackendId {
+        cluster: (&*cluster).into(),
+        service,
+        port: PortRef::FIRST,
+    }));
+    let targets = (target, fallback);
+    (words(), any::<[u32; 2]>(), words(), any::<bool>(), targets, name(), upstream()).prop_map(
+        |(cluster, [weight, priority], region, weigh_by_endpoints, (target, fallback), ingress, upstream)| {
+            RouteBackend {
+                cluster: (&*cluster).into(),
+                weight,
+                priority,
+                region,
+                weigh_by_endpoints,
+                target,
+                fallback,
+                ingress,
+                upstream,
+            }
         },
     )
 }

@@ -53,6 +53,7 @@ pub(crate) fn upstream_to_wire(upstream: &UpstreamSettings) -> Option<wire::Upst
         read_timeout_ms: upstream.read_timeout.map(milliseconds),
         send_timeout_ms: upstream.send_timeout.map(milliseconds),
         retry: (upstream.retry != Retry::default()).then(|| retry_to_wire(&upstream.retry)),
+        errors: upstream.errors.iter().map(|status| u32::from(*status)).collect(),
     })
 }
 
@@ -71,6 +72,7 @@ pub(crate) fn upstream_from_wire(
         read_timeout: upstream.read_timeout_ms.map(duration),
         send_timeout: upstream.send_timeout_ms.map(duration),
         retry: upstream.retry.map(retry_from_wire).transpose()?.unwrap_or_default(),
+        errors: list("upstream errors", upstream.errors, |code| status("upstream errors", code, 300..=599))?,
     }))
 }
 

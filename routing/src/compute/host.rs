@@ -137,14 +137,9 @@ impl<'a> Seat<'a> {
     }
 
     fn target(&self, ingress: &Ingress, declared: &Declared, named: &NamedBackend) -> RouteBackend {
-        let reachable = self.membership.lifecycle.serves() || !rules::on(Rule::DrainedUnreachable);
         let target = match named {
-            NamedBackend::Port { name, port } if reachable => Target::Backend(BackendId {
-                cluster: self.cluster.clone(),
-                service: ObjectName::new(ingress.name.namespace.clone(), name.clone()),
-                port: port.clone(),
-            }),
-            NamedBackend::Port { .. } | NamedBackend::Nothing => Target::Nothing,
+            NamedBackend::Port { .. } => self.backend_id(ingress, named).map_or(Target::Nothing, Target::Backend),
+            NamedBackend::Nothing => Target::Nothing,
             NamedBackend::Resource => Target::Resource,
         };
         RouteBackend {
@@ -152,8 +147,20 @@ impl<'a> Seat<'a> {
             region: self.policy.region.as_str().into(),
             weigh_by_endpoints: declared.traffic.weigh_by_endpoints.unwrap_or(self.defaults.weigh_by_endpoints),
             upstream: declared.upstream.clone(),
+            fallback: declared.fallback.as_ref().and_then(|named| self.backend_id(ingress, named)),
             ..RouteBackend::new(self.cluster.clone(), self.weight(declared), target, ingress.name.clone())
         }
+    }
+
+    /// `None`: it is no Service, or nothing may reach the cluster (rule D-3).
+    fn backend_id(&self, ingress: &Ingress, named: &NamedBackend) -> Option<BackendId> {
+        let NamedBackend::Port { name, port } = named else { return None };
+        let is_reachable = self.membership.lifecycle.serves() || !rules::on(Rule::DrainedUnreachable);
+        is_reachable.then(|| BackendId {
+            cluster: self.cluster.clone(),
+            service: ObjectName::new(ingress.name.namespace.clone(), name.clone()),
+            port: port.clone(),
+        })
     }
 
     /// The Ingress's share of what the cluster has at its step of a ramp. A small share stays one.

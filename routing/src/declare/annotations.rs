@@ -42,6 +42,8 @@ pub(super) struct Read {
     pub canary: Option<CanaryRule>,
     pub extra_hosts: ExtraHosts,
     pub traffic: Traffic,
+    /// A Service.
+    pub fallback: Option<std::sync::Arc<str>>,
 }
 
 /// When a request over HTTP is sent to HTTPS (rule L-6).
@@ -72,6 +74,7 @@ pub(super) fn read(ingress: &Ingress, declared: &mut Declared) -> Read {
         read.syntax = PathSyntax::Regex;
     }
     read.settings.upstream = upstream::read(&mut reader);
+    read.fallback = upstream::fallback(&mut reader, &read.settings.upstream.errors);
     if read.settings.upstream.rewrite.is_some() {
         read.syntax = PathSyntax::Regex;
     }

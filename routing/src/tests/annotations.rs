@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::declare::{Declared, declare};
 use crate::finding::{Code, Severity};
-use crate::id::{ClusterId, HostKey, ObjectName};
+use crate::id::{ClusterId, HostKey, ObjectName, PortRef};
 use crate::object::{Ingress, IngressRule, IngressTls};
 use crate::policy::Strategy;
 use crate::settings::{
@@ -232,6 +232,18 @@ fn cors_has_the_defaults_of_ingress_nginx() {
 }
 
 #[test]
+fn errors_and_who_answers_instead() {
+    let both = [("default-backend", "sorry"), ("custom-http-errors", "503, 404,404")];
+    assert_eq!(upstream(&both).errors, [404, 503]);
+    let ports: Vec<_> = read(&both).service_ports().map(|(name, port)| (name.to_string(), port.clone())).collect();
+    assert_eq!(ports, [("sorry".to_owned(), PortRef::FIRST)]);
+    assert_eq!(codes(&[("custom-http-errors", "404")]), [(Code::UnsupportedAnnotation, Severity::Warning)]);
+    for bad in [("default-backend", "other/sorry"), ("default-backend", ""), ("custom-http-errors", "200")] {
+        assert_eq!(codes(&[bad]), [(Code::InvalidAnnotation, Severity::Warning)], "{bad:?}");
+    }
+}
+
+#[test]
 fn limits() {
     let limit = client(&[("limit-rps", "5"), ("limit-connections", "2"), ("limit-whitelist", "10.0.0.0/8")]).rate;
     let exempt = vec!["10.0.0.0/8".parse().unwrap()];
@@ -303,7 +315,7 @@ fn certificates_of_clients() {
         depth: 1,
         pass: false,
     };
-    assert_eq!(certificates(&[]), [plain.clone()]);
+    assert_eq!(certificates(&[]), std::slice::from_ref(&plain));
     let all = [
         ("auth-tls-verify-client", "optional"),
         ("auth-tls-verify-depth", "3"),

@@ -143,6 +143,8 @@ fn rich_ingress() -> impl Strategy<Value = Object> {
             ("auth-secret", "users"),
             ("auth-tls-secret", "c1"),
             ("all-down", "404"),
+            ("default-backend", "s3"),
+            ("custom-http-errors", "404"),
             ("weigh-by-endpoints", "true"),
             ("allowlist-source-range", "10.0.0.0/8"),
             ("whitelist-source-range", "192.0.2.0/24"),

@@ -96,6 +96,11 @@ impl<'w> Explainer<'w> {
         if !backends.is_empty() {
             return (200, backends);
         }
+        let fallback: Vec<Backend> = parts.iter().flat_map(|part| self.fallback(part, at)).collect();
+        if !fallback.is_empty() {
+            why.fallback();
+            return (200, fallback);
+        }
         let status = parts.first().map_or(404, |part| lookup::unserved_status(part.backends));
         why.unserved(status);
         match client.all_down.as_ref().filter(|_| status == 503) {
@@ -116,6 +121,28 @@ impl<'w> Explainer<'w> {
         Shared { weight: part.weight, sum: shares.iter().map(|(_, weight)| u64::from(*weight)).sum(), shares }
     }
 
+    /// Who answers where nobody of the part can, sorted.
+    fn fallback(&self, part: &Part<'w>, at: &Locality) -> Vec<Backend> {
+        let asked = part.backends.iter().filter_map(|it| Some((it.fallback.as_ref()?, it.weight)));
+        let mut backends: Vec<_> = asked
+            .filter(|(id, _)| self.usable(id, at) > 0)
+            .map(|(id, weight)| self.written(id, weight.into(), at))
+            .collect();
+        backends.sort();
+        backends
+    }
+
+    fn written(&self, id: &BackendId, weight: u64, at: &Locality) -> Backend {
+        Backend {
+            cluster: id.cluster.to_string(),
+            namespace: id.service.namespace.to_string(),
+            service: id.service.name.to_string(),
+            port: (&id.port).into(),
+            weight,
+            endpoints: self.endpoints(id, at),
+        }
+    }
+
     /// The shares of all parts in relation to each other, in the smallest whole numbers if there are several.
     fn weighed(&self, parts: &[Shared<'_>], at: &Locality) -> Vec<Backend> {
         let mut backends = Vec::new();
@@ -124,14 +151,7 @@ impl<'w> Explainer<'w> {
             let factor = if parts.len() > 1 { others.product::<u64>() * u64::from(part.weight) } else { 1 };
             let weighed = |(share, weight): &(&RouteBackend, u32)| {
                 let Target::Backend(id) = &share.target else { return None };
-                Some(Backend {
-                    cluster: id.cluster.to_string(),
-                    namespace: id.service.namespace.to_string(),
-                    service: id.service.name.to_string(),
-                    port: (&id.port).into(),
-                    weight: factor * u64::from(*weight),
-                    endpoints: self.endpoints(id, at),
-                })
+                Some(self.written(id, factor * u64::from(*weight), at))
             };
             backends.extend(part.shares.iter().filter_map(weighed));
         }

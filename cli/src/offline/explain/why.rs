@@ -243,6 +243,10 @@ impl Why {
         self.say("S-11", text);
     }
 
+    pub fn fallback(&mut self) {
+        self.say("d-27", "Nobody of the route has an endpoint: the Service that default-backend names answers.");
+    }
+
     /// What the client gets instead.
     pub fn all_down(&mut self, all_down: &AllDown) -> u16 {
         let (status, text) = match all_down {

@@ -181,7 +181,9 @@ impl Complete {
             Code::ServiceNotFound | Code::ServicePortNotFound => {
                 self.whole.contains(&Kind::Service) || self.services.contains(&ingress.namespace)
             }
-            Code::CertificateMissing => self.whole.contains(&Kind::Secret) || self.secrets.contains(&ingress.namespace),
+            Code::CertificateMissing | Code::AccessSecretMissing => {
+                self.whole.contains(&Kind::Secret) || self.secrets.contains(&ingress.namespace)
+            }
             Code::UnsupportedAnnotation => !finding.message.contains(NGINX_PREFIX),
             _ => true,
         }

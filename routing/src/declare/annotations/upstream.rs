@@ -1,4 +1,6 @@
-//! How endpoints are spoken to (rows 2, 4 to 6, 20, 23).
+//! How endpoints are spoken to (rows 2, 4 to 6, 20, 23, 27).
+
+use std::sync::Arc;
 
 use crate::finding::Severity;
 use crate::settings::{Retry, Rewrite, UpstreamSettings};
@@ -19,6 +21,7 @@ pub(super) fn read(reader: &mut Reader<'_, '_>) -> UpstreamSettings {
         read_timeout: reader.value("proxy-read-timeout", value::seconds),
         send_timeout: reader.value("proxy-send-timeout", value::seconds),
         retry: retry(reader),
+        errors: reader.value("custom-http-errors", errors).unwrap_or_default(),
     }
 }
 
@@ -38,7 +41,30 @@ fn rewrite(template: &str) -> Result<Rewrite, String> {
     Ok(Rewrite { template })
 }
 
-fn host(name: &str) -> Result<std::sync::Arc<str>, String> {
+fn errors(codes: &str) -> Result<Vec<u16>, String> {
+    let code = |code: &str| value::number(code, 300..=599).map(|code| u16::try_from(code).unwrap_or(u16::MAX));
+    let mut codes = value::list(codes, code)?;
+    codes.sort_unstable();
+    codes.dedup();
+    Ok(codes)
+}
+
+/// The Service that answers where the Ingress's own cannot, and instead of its errors. Of the Ingress's namespace.
+pub(super) fn fallback(reader: &mut Reader<'_, '_>, errors: &[u16]) -> Option<Arc<str>> {
+    let name = reader.value("default-backend", |name| {
+        let is_name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        match name.bytes().all(is_name) && (1..=63).contains(&name.len()) {
+            true => Ok(Arc::from(name)),
+            false => Err("it must name a Service of the same namespace".to_owned()),
+        }
+    });
+    if name.is_none() && !errors.is_empty() {
+        reader.note("custom-http-errors", Severity::Warning, "it has no effect without default-backend");
+    }
+    name
+}
+
+fn host(name: &str) -> Result<Arc<str>, String> {
     let is_host = |byte: u8| byte.is_ascii_alphanumeric() || b".-:".contains(&byte);
     if name.is_empty() || name.len() > 253 || !name.bytes().all(is_host) {
         return Err("it must be a host name without variables".to_owned());
