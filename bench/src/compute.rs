@@ -112,7 +112,7 @@ fn encode(inputs: &Inputs, dirty: &Dirty) -> usize {
 fn policy() -> Policy {
     let pool = PoolName::from("public");
     let of_pool = PoolPolicy { kind: PoolKind::Edge, addresses: Vec::new(), default: true, certificate: None };
-    let class = ClassPolicy { pool: pool.clone(), status: Default::default(), mode: Default::default() };
+    let class = ClassPolicy { pool: pool.clone(), status: Default::default(), mode: Default::default(), hsts: None };
     Policy { pools: [(pool, of_pool)].into(), classes: [(CLASS.to_owned(), class)].into(), ..Policy::default() }
 }
 

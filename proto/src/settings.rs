@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use roadstead_routing::id::ObjectName;
+use roadstead_routing::policy::Hsts;
 use roadstead_routing::policy::Strategy;
 use roadstead_routing::settings::{
     Access, Affinity, AllDown, Balance, BasicAuth, CertificateNeed, ClientCertificate, ClientSettings, Cors,
@@ -83,6 +84,7 @@ pub(crate) fn client_to_wire(client: &ClientSettings) -> Option<wire::ClientSett
         .into(),
         response_headers: client.response_headers.iter().map(field).collect(),
         all_down: client.all_down.as_ref().map(all_down_to_wire),
+        hsts: client.hsts.map(hsts_to_wire),
     })
 }
 
@@ -107,7 +109,18 @@ pub(crate) fn client_from_wire(client: Option<wire::ClientSettings>) -> Result<A
         balance,
         response_headers: list("response_headers", client.response_headers, field)?,
         all_down: client.all_down.map(all_down_from_wire).transpose()?,
+        hsts: client.hsts.map(hsts_from_wire),
     }))
+}
+
+fn hsts_to_wire(hsts: Hsts) -> wire::Hsts {
+    let Hsts { max_age, include_subdomains, preload } = hsts;
+    wire::Hsts { max_age_seconds: max_age, include_subdomains, preload }
+}
+
+fn hsts_from_wire(hsts: wire::Hsts) -> Hsts {
+    let wire::Hsts { max_age_seconds, include_subdomains, preload } = hsts;
+    Hsts { max_age: max_age_seconds, include_subdomains, preload }
 }
 
 fn all_down_to_wire(all_down: &AllDown) -> wire::AllDown {
@@ -308,6 +321,7 @@ fn affinity_to_wire(affinity: &Affinity) -> wire::Affinity {
         secure: affinity.secure,
         change_on_failure: affinity.change_on_failure,
         balanced: affinity.is_balanced,
+        forgets_canary: affinity.forgets_canary,
     }
 }
 
@@ -326,6 +340,7 @@ fn affinity_from_wire(affinity: wire::Affinity) -> Result<Affinity, ResourceErro
         secure: affinity.secure,
         change_on_failure: affinity.change_on_failure,
         is_balanced: affinity.balanced,
+        forgets_canary: affinity.forgets_canary,
     })
 }
 

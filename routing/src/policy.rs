@@ -154,6 +154,21 @@ pub struct ClassPolicy {
     pub status: StatusPolicy,
     #[serde(default)]
     pub mode: ClassMode,
+    /// What browsers are told over HTTPS by every Ingress of the class (rule L-6). `None`: nothing.
+    #[serde(default)]
+    pub hsts: Option<Hsts>,
+}
+
+/// Browsers are to use HTTPS alone from now on.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hsts {
+    /// Seconds; 0 takes it back.
+    pub max_age: u32,
+    #[serde(default)]
+    pub include_subdomains: bool,
+    #[serde(default)]
+    pub preload: bool,
 }
 
 /// Whose rules the paths of a class's Ingresses follow.

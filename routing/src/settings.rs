@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::declare::all_down;
 use crate::id::{ClusterId, ObjectName};
+use crate::policy::Hsts;
 use crate::table::BackendProtocol;
 
 pub use merge::{loses, merge};
@@ -47,6 +48,8 @@ pub struct ClientSettings {
     pub response_headers: Vec<(Arc<str>, Arc<str>)>,
     /// Instead of 503 and 502 when no endpoint takes a request (rule E-2). `None`: those.
     pub all_down: Option<AllDown>,
+    /// Told over HTTPS only (rule L-6).
+    pub hsts: Option<Hsts>,
 }
 
 /// What clients get while nobody can serve them: a status, or another place. Written as `503` or as a URL.
@@ -221,6 +224,8 @@ pub struct Affinity {
     pub change_on_failure: bool,
     /// Endpoints that come later take over a share of the clients.
     pub is_balanced: bool,
+    /// Whether the canary took a client is decided anew for each of its requests, and not once.
+    pub forgets_canary: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

@@ -25,7 +25,8 @@ pub fn read(file: Option<&Path>, classes: &[&str]) -> Result<Policy, OfflineErro
 
 fn default_for(classes: &[&str]) -> Policy {
     let pool = PoolPolicy { kind: PoolKind::Edge, addresses: Vec::new(), default: true, certificate: None };
-    let class = ClassPolicy { pool: DEFAULT_POOL.into(), status: StatusPolicy::Write, mode: ClassMode::Standard };
+    let class =
+        ClassPolicy { pool: DEFAULT_POOL.into(), status: StatusPolicy::Write, mode: ClassMode::Standard, hsts: None };
     Policy {
         pools: [(DEFAULT_POOL.into(), pool)].into(),
         classes: classes.iter().map(|name| ((*name).to_owned(), class.clone())).collect(),

@@ -164,7 +164,7 @@ pools:
   internal: {kind: edge, addresses: [lb.internal.example.com]}
 classes:
   roadstead: {pool: public}
-  nginx:     {pool: public, status: never, mode: nginx-compat}
+  nginx:     {pool: public, status: never, mode: nginx-compat, hsts: {max_age: 31536000, include_subdomains: true}}
 grants:
   - {hosts: ['*.pay.example.com'], clusters: [eu-west], namespaces: [payments]}
 defaults: {strategy: spread, stale: hold, weigh_by_endpoints: true, all_down: 'https://status.example.com/'}

@@ -30,6 +30,8 @@ struct Kept<'a> {
     affinity: &'a Affinity,
     /// What its cookie says.
     sent: Option<u64>,
+    /// Whether it is to be remembered that the canary took it.
+    is_canarys: bool,
 }
 
 impl<'a> Course<'a> {
@@ -46,14 +48,18 @@ impl<'a> Course<'a> {
         asked: &Asked<'_>,
     ) -> Self {
         let client = &settings.client;
-        let canary = settings.canary.as_ref().filter(|canary| is_canarys(&canary.rule, request));
-        let route = canary.map_or(route, |canary| &canary.route);
-        let kept = client.affinity.as_ref().map(|affinity| {
-            let sent = cookie::number(request.headers(), &affinity.cookie);
-            Kept { affinity, sent }
+        let sent = client.affinity.as_ref().and_then(|affinity| cookie::sent(request.headers(), &affinity.cookie));
+        let remembers = client.affinity.as_ref().is_some_and(|affinity| !affinity.forgets_canary);
+        let canary = settings.canary.as_ref().filter(|canary| match sent {
+            Some(sent) if remembers => sent.is_canarys,
+            _ => is_canarys(&canary.rule, request),
         });
+        let route = canary.map_or(route, |canary| &canary.route);
+        let is_canarys = remembers && canary.is_some();
+        let sent = sent.map(|sent| sent.number);
+        let kept = client.affinity.as_ref().map(|affinity| Kept { affinity, sent, is_canarys });
         let mut choice = Choice { mark: None, spread: spread(client, request, asked) };
-        if let Some(Kept { affinity, sent }) = &kept {
+        if let Some(Kept { affinity, sent, .. }) = &kept {
             if affinity.is_balanced {
                 choice.spread = Spread::Key(sent.unwrap_or_else(rand::random));
             } else {
@@ -77,7 +83,7 @@ impl<'a> Course<'a> {
 
     /// What the client is given to come back to the endpoint that answered it, unless it has it already.
     pub(super) fn cookie(&self, cluster: usize, endpoint: &LiveEndpoint, now: Millis) -> Option<HeaderValue> {
-        let Kept { affinity, sent } = self.kept.as_ref()?;
+        let Kept { affinity, sent, is_canarys } = self.kept.as_ref()?;
         let number = match (self.choice.spread, sent) {
             (Spread::Key(key), None) if affinity.is_balanced => key,
             (Spread::Key(key), Some(_)) if affinity.is_balanced => {
@@ -91,7 +97,7 @@ impl<'a> Course<'a> {
             (_, Some(mark)) if !affinity.change_on_failure && keyed::find(self.route, *mark).is_some() => return None,
             _ => endpoint.mark,
         };
-        cookie::set(affinity, number)
+        cookie::set(affinity, cookie::Sent { number, is_canarys: *is_canarys })
     }
 
     /// A key that leads to an endpoint which can be used.

@@ -4,6 +4,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
+use roadstead_routing::policy::Hsts;
 use roadstead_routing::settings::ClientSettings;
 
 use super::admit::Admitted;
@@ -30,6 +31,7 @@ impl Proxy {
     ) -> Result<Response<Streaming>, Instead> {
         let client = matched.settings.client.clone();
         let origin = request.headers().get(header::ORIGIN).cloned();
+        let is_secure = headers::scheme(request.headers(), admitted.client) == "https";
         let mut answered = self.apply(request, admitted, matched, completion).await;
         let headers = match &mut answered {
             Ok(response) => response.headers_mut(),
@@ -39,6 +41,9 @@ impl Proxy {
             }
         };
         add_fields(&client, origin.as_ref(), headers);
+        if let Some(hsts) = client.hsts.filter(|_| is_secure) {
+            headers.entry(header::STRICT_TRANSPORT_SECURITY).or_insert_with(|| strict(hsts));
+        }
         answered
     }
 
@@ -78,6 +83,14 @@ impl Proxy {
         drop(asked);
         self.exchange(request, admitted, &course, completion).await
     }
+}
+
+/// What an endpoint says by itself counts instead.
+fn strict(hsts: Hsts) -> HeaderValue {
+    let mut text = format!("max-age={}", hsts.max_age);
+    text.push_str(if hsts.include_subdomains { "; includeSubDomains" } else { "" });
+    text.push_str(if hsts.preload { "; preload" } else { "" });
+    HeaderValue::from_str(&text).expect("numbers and words must be visible characters")
 }
 
 fn add_fields(client: &ClientSettings, origin: Option<&HeaderValue>, headers: &mut HeaderMap) {

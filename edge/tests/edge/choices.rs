@@ -78,6 +78,7 @@ fn affinity(is_balanced: bool, change_on_failure: bool) -> ClientSettings {
         secure: false,
         change_on_failure,
         is_balanced,
+        forgets_canary: false,
     };
     ClientSettings { affinity: Some(affinity), ..ClientSettings::default() }
 }
@@ -107,6 +108,37 @@ async fn a_client_comes_back_to_its_endpoint() {
         assert!(homes.len() > 2, "clients must be spread: {homes:?}");
         let made_up = get_with(edge.address, HOST, "/", "Cookie: route=1; x=y\r\n").await;
         assert!(made_up.cookie().is_some(), "{is_balanced}");
+    }
+}
+
+#[tokio::test]
+async fn whom_the_canary_took_once_it_keeps_unless_it_is_to_forget() {
+    let pods = pods(2).await;
+    let clusters: [(&str, u32, &[SocketAddr]); 2] = [("main", 1, &[pods[0].address]), ("new", 1, &[pods[1].address])];
+    let rule = || CanaryRule { weight: 50, weight_total: 100, ..CanaryRule::default() };
+    for (is_balanced, forgets) in [(false, false), (true, false), (false, true), (true, true)] {
+        let mut edge = Edge::start();
+        edge.serve_as(HOST, &clusters, |route| {
+            canary(rule())(route);
+            let mut client = affinity(is_balanced, false);
+            client.affinity.as_mut().unwrap().forgets_canary = forgets;
+            route.client = client.into();
+        });
+        let mut firsts = BTreeSet::new();
+        // Of so many in a row one kind alone is a matter of luck beyond belief.
+        for _ in 0..64 {
+            let first = get(edge.address, HOST, "/").await;
+            let cookie = format!("Cookie: route={}\r\n", first.cookie().unwrap());
+            if firsts.insert(first.text().to_owned()) {
+                let mut again = BTreeSet::new();
+                for _ in 0..64 {
+                    again.insert(get_with(edge.address, HOST, "/", &cookie).await.text().to_owned());
+                }
+                let wanted = if forgets { 2 } else { 1 };
+                assert_eq!((again.len(), again.contains(first.text())), (wanted, true), "{is_balanced} {forgets}");
+            }
+        }
+        assert_eq!(firsts.len(), 2);
     }
 }
 

@@ -14,6 +14,7 @@ use roadstead_edge::users::Users;
 use roadstead_routing::endpoints::Locality;
 use roadstead_routing::id::{HostKey, ObjectName};
 use roadstead_routing::object::Hidden;
+use roadstead_routing::policy::Hsts;
 use roadstead_routing::settings::{Access, CertificateNeed, ClientCertificate, ClientSettings};
 use roadstead_routing::table::{SecretId, Target};
 use roadstead_testkit::https::{self, Authority};
@@ -23,7 +24,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{PATIENCE, Pod, backend, host_of, id};
+use crate::support::{Act, Edge, PATIENCE, Pod, backend, host_of, id};
 
 const HOST: &str = "a.example.com";
 
@@ -106,6 +107,36 @@ async fn the_name_a_client_asks_for_decides_which_certificate_it_is_shown() {
     for name in ["x.b.example.com", "example.com", "127.0.0.1"] {
         assert_eq!(edge.shown(name).await, edge.default, "{name}");
     }
+}
+
+#[tokio::test]
+async fn browsers_are_told_to_stay_with_https_over_https_alone_and_not_if_the_application_says_so() {
+    let pod = Pod::start(|seen| {
+        let own = if seen.line().contains("/own") { "strict-transport-security: max-age=1\r\n" } else { "" };
+        Act::Reply(format!("HTTP/1.1 200 OK\r\n{own}content-length: 0\r\n\r\n").into())
+    })
+    .await;
+    let hsts = Some(Hsts { max_age: 60, include_subdomains: true, preload: false });
+    let client = ClientSettings { hsts, ..ClientSettings::default() };
+    let mut edge = SecureEdge::start();
+    let mut host = host_of(HOST, vec![("eu", 1, Target::Backend(id("eu")))]);
+    host.routes[0].client = client.clone().into();
+    edge.table.put_backend(&backend("eu", &[pod.address]));
+    edge.table.change_hosts(vec![HostChange::Put(Box::new(CompiledHost::new(host).unwrap()))]);
+    let mut stream = edge.connect(HOST).await;
+    let answer = get(&mut stream).await.to_lowercase();
+    assert!(answer.contains("strict-transport-security: max-age=60; includesubdomains\r\n"), "{answer}");
+    stream.write_all(format!("GET /own HTTP/1.1\r\nHost: {HOST}\r\n\r\n").as_bytes()).await.unwrap();
+    let mut own = vec![0; 4_096];
+    let read = stream.read(&mut own).await.unwrap();
+    let own = String::from_utf8_lossy(&own[..read]).to_lowercase();
+    assert_eq!(own.matches("strict-transport-security: ").count(), 1, "{own}");
+    assert!(own.contains("max-age=1\r\n"), "{own}");
+
+    let mut plain = Edge::start();
+    plain.serve_client(HOST, &pod, client);
+    let reply = crate::support::get(plain.address, HOST, "/").await;
+    assert_eq!((reply.status(), reply.header("strict-transport-security")), (200, None));
 }
 
 /// A client's certificate: chain and key.

@@ -1205,6 +1205,18 @@ pub struct ClientSettings {
     /// Absent: 503 and 502.
     #[prost(message, optional, tag = "11")]
     pub all_down: ::core::option::Option<AllDown>,
+    #[prost(message, optional, tag = "12")]
+    pub hsts: ::core::option::Option<Hsts>,
+}
+/// What browsers are told over HTTPS.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Hsts {
+    #[prost(uint32, tag = "1")]
+    pub max_age_seconds: u32,
+    #[prost(bool, tag = "2")]
+    pub include_subdomains: bool,
+    #[prost(bool, tag = "3")]
+    pub preload: bool,
 }
 /// What clients get while nobody can serve them.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1382,6 +1394,8 @@ pub struct Affinity {
     pub change_on_failure: bool,
     #[prost(bool, tag = "8")]
     pub balanced: bool,
+    #[prost(bool, tag = "9")]
+    pub forgets_canary: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct HashBy {

@@ -94,8 +94,13 @@ fn cors() -> impl Strategy<Value = Cors> {
 fn affinity() -> impl Strategy<Value = Affinity> {
     let same_site = prop_oneof![Just(SameSite::None), Just(SameSite::Lax), Just(SameSite::Strict)];
     let texts = (words(), option::of(words()), option::of(words()));
-    (texts, option::of(any::<u32>()), option::of(same_site), any::<[bool; 3]>()).prop_map(
-        |((cookie, path, domain), max_age_seconds, same_site, [secure, change_on_failure, is_balanced])| Affinity {
+    (texts, option::of(any::<u32>()), option::of(same_site), any::<[bool; 4]>()).prop_map(
+        |(
+            (cookie, path, domain),
+            max_age_seconds,
+            same_site,
+            [secure, change_on_failure, is_balanced, forgets_canary],
+        )| Affinity {
             cookie,
             path,
             domain,
@@ -104,6 +109,7 @@ fn affinity() -> impl Strategy<Value = Affinity> {
             secure,
             change_on_failure,
             is_balanced,
+            forgets_canary,
         },
     )
 }
@@ -122,12 +128,18 @@ fn hash_by() -> impl Strategy<Value = HashBy> {
 fn client() -> impl Strategy<Value = Arc<ClientSettings>> {
     let balance = prop_oneof![Just(Balance::RoundRobin), Just(Balance::Ewma)];
     let down = prop_oneof![(400..=599_u16).prop_map(AllDown::Status), words().prop_map(AllDown::Redirect)];
-    let answers = (any::<bool>(), option::of(redirect()), option::of(words()), option::of(down));
+    let hsts = any::<(u32, bool, bool)>().prop_map(|(max_age, include_subdomains, preload)| Hsts {
+        max_age,
+        include_subdomains,
+        preload,
+    });
+    let down = (option::of(down), option::of(hsts));
+    let answers = (any::<bool>(), option::of(redirect()), option::of(words()), down);
     let choices = (option::of(affinity()), option::of(hash_by()), balance);
     let added = vec((words(), words()), 0..3);
     let client = (answers, access(), option::of(rate()), option::of(cors()), choices, added).prop_map(
         |(
-            (https_redirect, redirect, app_root, all_down),
+            (https_redirect, redirect, app_root, (all_down, hsts)),
             access,
             rate,
             cors,
@@ -146,6 +158,7 @@ fn client() -> impl Strategy<Value = Arc<ClientSettings>> {
                 balance,
                 response_headers,
                 all_down,
+                hsts,
             })
         },
     );

@@ -1,13 +1,15 @@
 //! One host of one pool: every cluster's table, then the merge (rules S, I, M, C).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::class;
 use crate::declare::{Declared, Extra, NamedBackend};
 use crate::id::{BackendId, ClusterId, HostKey, ObjectName, PoolName};
 use crate::inputs::Inputs;
 use crate::membership::{Membership, Presence};
 use crate::object::Ingress;
-use crate::policy::{ALL_DOWN, ClusterPolicy, Defaults, WEIGHT_MAX};
+use crate::policy::{ALL_DOWN, ClassPolicy, ClusterPolicy, Defaults, WEIGHT_MAX};
 use crate::rules::{self, Rule};
 use crate::settings::{ClientSettings, Redirect, RedirectTo};
 use crate::table::{Host, PathMatch, RouteBackend, Target};
@@ -94,6 +96,7 @@ struct Seat<'a> {
     membership: Membership,
     policy: ClusterPolicy,
     defaults: &'a Defaults,
+    classes: &'a BTreeMap<String, ClassPolicy>,
 }
 
 impl<'a> Seat<'a> {
@@ -104,6 +107,7 @@ impl<'a> Seat<'a> {
             membership: inputs.membership(cluster),
             policy: policy.cluster(cluster),
             defaults: &policy.defaults,
+            classes: &policy.classes,
         }
     }
 
@@ -117,7 +121,7 @@ impl<'a> Seat<'a> {
             path,
             rank: (self.policy.priority, self.cluster.clone()),
             backend: self.target(ingress, declared, named),
-            client: self.client(declared.client(host)),
+            client: self.client(ingress, declared.client(host)),
             strategy: declared.traffic.strategy.unwrap_or(self.defaults.strategy),
             canary: None,
         }
@@ -127,9 +131,9 @@ impl<'a> Seat<'a> {
     fn redirect(&self, ingress: &Ingress, declared: &Declared, host: &HostKey) -> Option<Part> {
         let Some(Extra::RedirectTo(to)) = declared.extra(host) else { return None };
         let redirect = Redirect { to: RedirectTo::Host(to.clone()), status: 308 };
-        let client = ClientSettings { redirect: Some(redirect), ..ClientSettings::default() };
         let part = self.part(PathMatch::Prefix("".into()), (ingress, declared), &NamedBackend::Nothing, host);
-        Some(Part { client: Arc::new(client), ..part })
+        let (hsts, redirect) = (part.client.hsts, Some(redirect));
+        Some(Part { client: Arc::new(ClientSettings { redirect, hsts, ..ClientSettings::default() }), ..part })
     }
 
     fn backend(&self, candidate: &Candidate<'_>) -> RouteBackend {
@@ -170,15 +174,17 @@ impl<'a> Seat<'a> {
         self.membership.weight(weight)
     }
 
-    /// Secrets are the cluster's own, and what nobody can serve is answered as the policy says.
-    fn client(&self, client: &Arc<ClientSettings>) -> Arc<ClientSettings> {
+    /// Secrets are the cluster's own; the rest is as the policy says.
+    fn client(&self, ingress: &Ingress, client: &Arc<ClientSettings>) -> Arc<ClientSettings> {
+        let hsts = class::choice(ingress).and_then(|choice| self.classes.get(&**choice.class)?.hsts);
         let all_down = client.all_down.as_ref().unwrap_or(&self.defaults.all_down);
         let all_down = Some(all_down.clone()).filter(|all_down| *all_down != ALL_DOWN);
         let access = &client.access;
-        if access.basic.is_empty() && access.certificates.is_empty() && client.all_down == all_down {
+        let is_own = access.basic.is_empty() && access.certificates.is_empty();
+        if is_own && (&client.all_down, client.hsts) == (&all_down, hsts) {
             return client.clone();
         }
-        let mut own = ClientSettings { all_down, ..ClientSettings::clone(client) };
+        let mut own = ClientSettings { all_down, hsts, ..ClientSettings::clone(client) };
         own.access.basic.iter_mut().for_each(|basic| basic.cluster = self.cluster.clone());
         own.access.certificates.iter_mut().for_each(|it| it.cluster = self.cluster.clone());
         Arc::new(own)

@@ -80,6 +80,7 @@ fn values_that_are_none_are_reported_and_change_nothing() {
         ("cors-max-age", "-5"),
         ("affinity", "ip"),
         ("affinity-mode", "sticky"),
+        ("affinity-canary-behavior", "always"),
         ("session-cookie-name", "a b"),
         ("session-cookie-path", "/;Secure"),
         ("session-cookie-domain", "a;b"),
@@ -266,6 +267,9 @@ fn affinity_and_hashing() {
     let affinity = client(&own).affinity.unwrap();
     assert_eq!((&*affinity.cookie, affinity.is_balanced, affinity.secure), ("route", false, true));
     assert_eq!((affinity.max_age_seconds, affinity.same_site), (Some(60), Some(SameSite::Lax)));
+    assert!(!affinity.forgets_canary, "sticky is the default");
+    let legacy = client(&[("affinity", "cookie"), ("affinity-canary-behavior", "legacy")]).affinity.unwrap();
+    assert!(legacy.forgets_canary);
     let by = |value| client(&[("upstream-hash-by", value)]).hash_by;
     assert_eq!(by("$http_x_user_id"), Some(HashBy::Header("x-user-id".into())));
     assert_eq!(by("$cookie_sid"), Some(HashBy::Cookie("sid".into())));

@@ -13,7 +13,7 @@ use crate::inputs::{Dirty, Inputs};
 use crate::limit;
 use crate::lookup::{buckets, shares, unserved_status};
 use crate::object::{Ingress, IngressBackend, IngressClass, IngressPath, IngressRule, Object, PathType};
-use crate::policy::{ALL_DOWN, CONTROLLER_NAME, ClusterPolicy, Defaults, Policy, StatusPolicy, WEIGHT_MAX};
+use crate::policy::{ALL_DOWN, CONTROLLER_NAME, ClusterPolicy, Defaults, Hsts, Policy, StatusPolicy, WEIGHT_MAX};
 use crate::settings::AllDown;
 use crate::table::{PathMatch, RouteBackend, Target};
 
@@ -281,6 +281,18 @@ fn what_clients_get_while_nobody_serves_comes_from_the_ingress_else_from_the_pol
     let own = Some(AllDown::Redirect("https://own.ex.com/".into()));
     assert_eq!(answers(ALL_DOWN), [None, own.clone(), None]);
     assert_eq!(answers(AllDown::Status(500)), [Some(AllDown::Status(500)), own, None]);
+}
+
+#[test]
+fn a_class_tells_browsers_to_stay_with_https() {
+    let given = "one shop/web\n  a.ex.com  Prefix  /  web\n\
+                 one shop/old class=nginx\n  b.ex.com  Prefix  /  web";
+    let mut policy = world::policy();
+    let hsts = Some(Hsts { max_age: 60, include_subdomains: false, preload: true });
+    policy.classes.get_mut(world::NGINX).unwrap().hsts = hsts;
+    let table = build(&world::inputs(policy, &world::parse(given))).table;
+    let told: Vec<_> = table.hosts.values().map(|host| host.routes[0].client.hsts).collect();
+    assert_eq!(told, [None, hsts]);
 }
 
 #[test]

@@ -23,7 +23,7 @@ pub(super) fn policy() -> Policy {
     let pool = |default| PoolPolicy { kind: PoolKind::Edge, addresses: Vec::new(), default, certificate: None };
     let class = |name: &str, pool: &str, mode| {
         let pool = PoolName::from(pool);
-        (name.to_owned(), ClassPolicy { pool, status: StatusPolicy::Never, mode })
+        (name.to_owned(), ClassPolicy { pool, status: StatusPolicy::Never, mode, hsts: None })
     };
     Policy {
         pools: BTreeMap::from([(PoolName::from(POOL), pool(true)), (PoolName::from("internal"), pool(false))]),

@@ -55,7 +55,7 @@ const SERVER_TLS: Verdict = Ignored("TLS versions and ciphers are set for a whol
 /// By name without `nginx.ingress.kubernetes.io/`, sorted.
 pub const CATALOGUE: &[(&str, Verdict)] = &[
     ("affinity", AsIs),
-    ("affinity-canary-behavior", Ignored("whether a client gets the canary is decided anew for each request")),
+    ("affinity-canary-behavior", AsIs),
     ("affinity-mode", AsIs),
     ("allowlist-source-range", Differs("X-Forwarded-For is believed only from proxies that the edge is told to trust")),
     ("app-root", AsIs),

@@ -21,7 +21,7 @@ use crate::offline::world::{IngressId, World};
 const FOR_ALL: [&str; 5] = [
     "A change is served within about a second; nothing is reloaded, and connections stay.",
     "A setting applies to the routes of its own Ingress, never to a whole host.",
-    "ingress-nginx adds Strict-Transport-Security to every HTTPS response; here no response gets it. Let the application send it if browsers rely on it.",
+    "ingress-nginx adds Strict-Transport-Security to every HTTPS response; here only if the policy says so for the class (hsts). Have it say so, or let the application send it, if browsers rely on it.",
     "ingress-nginx refuses bodies above 1 MiB unless proxy-body-size says otherwise; here only what that annotation says is a limit.",
     "Paths are normalised before they are compared, as docs/explain.md says; what is forwarded is what was sent.",
 ];

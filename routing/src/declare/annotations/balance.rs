@@ -33,6 +33,11 @@ fn affinity(reader: &mut Reader<'_, '_>) -> Option<Affinity> {
         "persistent" => Ok(false),
         _ => Err("it must be balanced or persistent".to_owned()),
     });
+    let forgets_canary = reader.value("affinity-canary-behavior", |it| match it {
+        "sticky" => Ok(false),
+        "legacy" => Ok(true),
+        _ => Err("it must be sticky or legacy".to_owned()),
+    });
     let expires = reader.value("session-cookie-expires", |it| value::number(it, 0..=u32::MAX));
     let max_age = reader.value("session-cookie-max-age", |it| value::number(it, 0..=u32::MAX));
     let affinity = Affinity {
@@ -49,6 +54,7 @@ fn affinity(reader: &mut Reader<'_, '_>) -> Option<Affinity> {
         secure: reader.flag("session-cookie-secure").unwrap_or(false),
         change_on_failure: reader.flag("session-cookie-change-on-failure").unwrap_or(false),
         is_balanced: is_balanced.unwrap_or(true),
+        forgets_canary: forgets_canary.unwrap_or(false),
     };
     is_on.map(|()| affinity)
 }

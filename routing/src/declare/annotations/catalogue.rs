@@ -21,8 +21,7 @@ const REFUSED: [&str; 11] = [
 ];
 
 /// They tune how bytes flow, but not where to or for whom. Living without them is safe.
-const TUNING: [&str; 16] = [
-    "affinity-canary-behavior",
+const TUNING: [&str; 15] = [
     "client-body-buffer-size",
     "connection-proxy-header",
     "enable-access-log",
