@@ -132,6 +132,13 @@ impl Cluster {
         self.class_absent_at.is_none() && !self.truth.contains_key(&key)
     }
 
+    /// Whether nobody ever wrote the Ingress again after this version: what takes that away is no change of it.
+    pub fn is_last_version(&self, name: &ObjectName, version: u64) -> bool {
+        let key = ObjectKey { kind: Kind::Ingress, name: name.clone() };
+        let written = self.written_at.iter().filter(|((known, _), _)| *known == key).map(|(_, written)| *written);
+        written.max().is_none_or(|last| last <= version)
+    }
+
     /// Whether the Ingress has been there in this version ever since it was written, with its class.
     pub fn is_unchanged_since(&self, name: &ObjectName, version: u64) -> bool {
         let key = ObjectKey { kind: Kind::Ingress, name: name.clone() };

@@ -286,12 +286,15 @@ impl Simulation {
             still_there.map(|((cluster, ingress), version)| format!("{ingress} of {cluster} in version {version}"));
         let emptied = gone().map(|((cluster, _), _)| cluster).find(|cluster| {
             let is_own = |key: &&(ClusterId, ObjectName)| key.0 == **cluster;
-            let is_inferred = |key: &(ClusterId, ObjectName)| {
-                let key = (key.0.clone(), ObjectKey { kind: Kind::Ingress, name: key.1.clone() });
+            let is_inferred = |((id, ingress), version): (&(ClusterId, ObjectName), &u64)| {
+                let key = (id.clone(), ObjectKey { kind: Kind::Ingress, name: ingress.clone() });
                 // An Update that was on its way for long knew nothing of it.
-                self.inferred.get(&key).is_some_and(|at| *at <= edge.heard_due)
+                let is_heard = self.inferred.get(&key).is_some_and(|at| *at <= edge.heard_due);
+                // A held host may show a version whose successor left it by itself.
+                let mut clusters = self.clusters.iter().filter(|cluster| cluster.id == *id);
+                is_heard && clusters.all(|cluster| cluster.is_last_version(ingress, *version))
             };
-            !now.keys().any(|key| is_own(&key)) && before.keys().filter(is_own).all(is_inferred)
+            !now.keys().any(|key| is_own(&key)) && before.iter().filter(|(key, _)| is_own(key)).all(is_inferred)
         });
         // What an edge missed while it was away was decided then; so was what a backup lacks that a person adopted.
         let is_decided = self.approved || self.faults.contains_key("backup restored");
