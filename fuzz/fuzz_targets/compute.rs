@@ -11,11 +11,13 @@ use roadstead_routing::check::check;
 use roadstead_routing::compute::{build, compute_backend, compute_host};
 use roadstead_routing::id::{ClusterId, Kind, ObjectKey, ObjectName, PoolName, PortRef};
 use roadstead_routing::inputs::{Dirty, Inputs};
+use roadstead_routing::membership::Membership;
 use roadstead_routing::object::{
-    AddressType, EndpointSlice, Ingress, IngressBackend, IngressClass, IngressPath, IngressRule, Meta, Object, PathType,
-    Service, ServicePort, ServiceType, SliceEndpoint, SlicePort,
+    AddressType, EndpointSlice, Ingress, IngressBackend, IngressClass, IngressPath, IngressRule, Meta, Node,
+    NodeAddress, NodeAddressKind, Object, PathType, Service, ServicePort, ServiceType, SliceEndpoint, SlicePort,
 };
-use roadstead_routing::policy::{CONTROLLER_NAME, Policy, PoolKind, PoolPolicy};
+use roadstead_routing::policy::{CONTROLLER_NAME, ClusterPolicy, Policy, PoolKind, PoolPolicy};
+use roadstead_routing::reach::{self, ReachMode};
 use roadstead_routing::table::Table;
 
 /// Names are numbers, so that objects meet; hosts, paths and annotations are text.
@@ -29,7 +31,9 @@ struct Step {
 enum Change {
     Ingress(IngressPlan),
     Class { exists: bool, ours: bool },
-    Service { name: u8, exists: bool, external: bool },
+    Service { name: u8, exists: bool, external: bool, reach: Option<String>, local: bool, at: Vec<String> },
+    Node { name: u8, exists: bool, ready: bool, address: u8 },
+    Doubt { yes: bool },
     Slice { name: u8, service: u8, exists: bool, fqdn: bool, endpoints: Vec<EndpointPlan> },
     RemoveCluster,
 }
@@ -57,7 +61,10 @@ struct EndpointPlan {
 fuzz_target!(|steps: Vec<Step>| {
     let pool = PoolPolicy { kind: PoolKind::Edge, addresses: Vec::new(), default: true, certificate: None };
     let pools = BTreeMap::from([(PoolName::from("public"), pool)]);
-    let mut inputs = Inputs::new(Policy { pools, ..Policy::default() });
+    let gateway = "n/x0".parse().ok();
+    let a = ClusterPolicy { reach: ReachMode::Gateway, gateway, ..ClusterPolicy::default() };
+    let clusters = BTreeMap::from([(ClusterId::from("a"), a)]);
+    let mut inputs = Inputs::new(Policy { pools, clusters, ..Policy::default() });
     let mut kept = Table::default();
     for step in steps {
         let cluster = ClusterId::from(if step.cluster { "a" } else { "b" });
@@ -97,8 +104,19 @@ fn take(inputs: &mut Inputs, cluster: &ClusterId, change: Change) -> Dirty {
             let ingress = ingress(plan);
             (Kind::Ingress, ingress.name.clone(), exists.then(|| Object::Ingress(Arc::new(ingress))))
         }
-        Change::Service { name, exists, external } => {
-            let service = service(name, external);
+        Change::Doubt { yes } => {
+            return inputs.set_membership(cluster, Membership { is_doubtful: yes, ..Membership::default() });
+        }
+        Change::Node { name, exists, ready, address } => {
+            let kind = if address % 2 == 0 { NodeAddressKind::Internal } else { NodeAddressKind::External };
+            let addresses = vec![NodeAddress { kind, address: IpAddr::V4(Ipv4Addr::new(10, 1, 0, address)) }];
+            let node = Node { name: format!("w{}", name % 4).into(), is_ready: ready, addresses, ..Node::default() };
+            (Kind::Node, ObjectName::new("", node.name.clone()), exists.then(|| Object::Node(Arc::new(node))))
+        }
+        Change::Service { name, exists, external, reach, local, at } => {
+            let annotations = reach.into_iter().map(|mode| (reach::ANNOTATION.into(), mode.into())).collect();
+            let load_balancer = at.into_iter().map(Into::into).collect();
+            let service = Service { annotations, load_balancer, is_local: local, ..service(name, external) };
             (Kind::Service, service.name.clone(), exists.then(|| Object::Service(Arc::new(service))))
         }
         Change::Slice { name, service, exists, fqdn, endpoints } => {
@@ -155,8 +173,8 @@ fn ingress(plan: IngressPlan) -> Ingress {
 fn service(number: u8, external: bool) -> Service {
     Service {
         name: name(number),
-        service_type: if external { ServiceType::ExternalName } else { ServiceType::ClusterIp },
-        ports: vec![ServicePort { name: "http".into(), port: 80, ..ServicePort::default() }],
+        service_type: if external { ServiceType::ExternalName } else { ServiceType::LoadBalancer },
+        ports: vec![ServicePort { name: "http".into(), port: 80, node_port: 30_080, ..ServicePort::default() }],
         ..Service::default()
     }
 }
