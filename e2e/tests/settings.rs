@@ -110,6 +110,19 @@ async fn another_service_answers_for_one_without_pods() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn fields_that_the_ingress_names_are_added_to_every_response() -> anyhow::Result<()> {
+    let (mut site, edge) = shop().await?;
+    let field = async || Ask::get(edge, HOST, "/").send().await.map(|it| it.field("x-frame-options").to_owned());
+    let lines = json!({"response-headers": "X-Frame-Options: DENY\nReferrer-Policy: no-referrer"});
+    annotated(&mut site, lines, async |_| field().await.is_ok_and(|it| it == "DENY")).await?;
+    site.cluster("eu").publish("web", 0)?;
+    site.answers(HOST, 503).await?;
+    anyhow::ensure!(field().await? == "DENY", "the edge's own answers have it too");
+    site.system.stop().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_may_be_weighed_by_its_endpoints() -> anyhow::Result<()> {
     let mut site = Plan::new(&["eu", "us"], 1).policy("defaults: {weigh_by_endpoints: true}").start().await?;
     for (cluster, pods) in [("eu", 4), ("us", 1)] {

@@ -18,6 +18,7 @@ mod cors;
 mod hosts;
 mod reader;
 mod redirect;
+mod response;
 mod upstream;
 mod value;
 
@@ -84,6 +85,7 @@ pub(super) fn read(ingress: &Ingress, declared: &mut Declared) -> Read {
     read.settings.client.rate = access::rate(&mut reader);
     read.settings.client.cors = cors::read(&mut reader);
     balance::read(&mut reader, &mut read.settings.client);
+    read.settings.client.response_headers = response::headers(&mut reader);
     read.traffic = balance::traffic(&mut reader);
     read.canary = canary::read(&mut reader);
     read.extra_hosts = hosts::read(&mut reader);

@@ -245,6 +245,20 @@ fn errors_and_who_answers_instead() {
 }
 
 #[test]
+fn fields_of_responses() {
+    let text = "X-Frame-Options: DENY\n\n  referrer-policy:  no-referrer \nx-frame-options: SAMEORIGIN";
+    let fields = client(&[("roadstead.dev/response-headers", text)]).response_headers;
+    let fields: Vec<_> = fields.iter().map(|(name, value)| (&**name, &**value)).collect();
+    assert_eq!(fields, [("referrer-policy", "no-referrer"), ("x-frame-options", "SAMEORIGIN")]);
+    let many = (0..33).map(|number| format!("x-{number}: y\n")).collect::<String>();
+    for bad in ["DENY", "a b: c", ": x", "Content-Length: 0", "x: \u{7f}", "x: é", "x: a\rb: c", &many] {
+        let annotation = [("roadstead.dev/response-headers", bad)];
+        assert_eq!(codes(&annotation), [(Code::InvalidAnnotation, Severity::Warning)], "{bad:?}");
+        assert!(read(&annotation).client(&host()).response_headers.is_empty(), "{bad:?}");
+    }
+}
+
+#[test]
 fn limits() {
     let limit = client(&[("limit-rps", "5"), ("limit-connections", "2"), ("limit-whitelist", "10.0.0.0/8")]).rate;
     let exempt = vec!["10.0.0.0/8".parse().unwrap()];

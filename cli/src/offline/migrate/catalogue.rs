@@ -112,7 +112,10 @@ pub const CATALOGUE: &[(&str, Verdict)] = &[
     ("cors-allow-origin", AsIs),
     ("cors-expose-headers", AsIs),
     ("cors-max-age", AsIs),
-    ("custom-headers", Ignored("no response gets fields from a ConfigMap; let the application send them")),
+    (
+        "custom-headers",
+        Ignored("no response gets fields from a ConfigMap; write them into roadstead.dev/response-headers"),
+    ),
     (
         "custom-http-errors",
         Differs("only with default-backend on the same Ingress: there is no default backend for errors of everybody"),

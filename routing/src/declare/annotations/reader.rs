@@ -54,6 +54,19 @@ impl<'a, 'd> Reader<'a, 'd> {
         Some(parsed.map_err(|why| self.invalid(key, &why, effect)))
     }
 
+    /// As [`Self::value`], of lines.
+    pub(super) fn lines<T>(
+        &mut self,
+        name: &str,
+        parse: impl FnOnce(&mut dyn Iterator<Item = &str>) -> Result<T, String>,
+    ) -> Option<T> {
+        let (key, value) = self.left.remove(name)?;
+        let checked = value.lines().try_for_each(check_text);
+        let mut lines = value.lines().map(str::trim_ascii).filter(|line| !line.is_empty());
+        let parsed = checked.and_then(|()| parse(&mut lines));
+        parsed.map_err(|why| self.invalid(key, &why, "it is ignored")).ok()
+    }
+
     pub(super) fn flag(&mut self, name: &str) -> Option<bool> {
         self.value(name, |value| match value {
             "true" => Ok(true),
