@@ -165,17 +165,13 @@ fn pick_in(ask: Ask<'_>, tier: Tier, level: Option<u32>) -> Option<Pick> {
 
 /// The backend and share of a cluster that can take the request in this tier.
 fn eligible<'a>(ask: Ask<'a>, cluster: &'a LiveCluster, index: usize, tier: Tier) -> Option<(&'a LiveBackend, u64)> {
-    let share = match tier.weight {
-        Weight::Positive => u64::from(cluster.weight),
-        Weight::Zero => u64::from(cluster.weight == 0),
-    };
-    if share == 0 || (tier.cluster == Cluster::Untried && ask.tried.clusters.contains(&index)) {
+    let is_of_tier = (cluster.weight > 0) == (tier.weight == Weight::Positive);
+    if !is_of_tier || (tier.cluster == Cluster::Untried && ask.tried.clusters.contains(&index)) {
         return None;
     }
     let backend = cluster.backend.as_deref()?;
     let endpoints = backend.endpoints();
-    let is_weighed = cluster.weigh_by_endpoints && tier.weight == Weight::Positive;
-    let share = if is_weighed { share * u64::from(endpoints.pods) } else { share };
+    let share = if cluster.weight == 0 { 1 } else { cluster.share(&endpoints) };
     endpoints.as_slice().iter().any(|endpoint| is_open(ask, endpoint, tier)).then_some((backend, share))
 }
 

@@ -88,6 +88,14 @@ pub struct LiveCluster {
     pub backend: Option<Arc<LiveBackend>>,
 }
 
+impl LiveCluster {
+    /// What it gets of requests with these endpoints, in proportion to the others of its level (rule E-1).
+    pub(crate) fn share(&self, endpoints: &EndpointSet) -> u64 {
+        let times = if self.weigh_by_endpoints { u64::from(endpoints.pods) } else { 1 };
+        u64::from(self.weight) * times
+    }
+}
+
 /// One cluster's Service port: an address list that is replaced as a whole.
 pub struct LiveBackend {
     pub id: BackendId,

@@ -79,7 +79,7 @@ pub fn home(route: &LiveRoute, cluster: usize, key: u64) -> Option<Arc<LiveEndpo
     for cluster in clusters {
         let Some(backend) = &cluster.backend else { continue };
         let set = backend.endpoints();
-        let weight = f64::from(cluster.weight) / set.as_slice().len().max(1) as f64;
+        let weight = cluster.share(&set) as f64 / set.as_slice().len().max(1) as f64;
         for endpoint in set.as_slice() {
             let score = score(endpoint, key, weight);
             if best.as_ref().is_none_or(|(so_far, _)| score > *so_far) {

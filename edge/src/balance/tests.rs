@@ -258,6 +258,19 @@ fn keys_are_spread_by_weight_and_stay_when_others_come_and_go() {
 }
 
 #[test]
+fn home_is_where_a_key_leads_also_between_clusters_that_are_weighed_by_endpoints() {
+    let clusters = [(1, 4), (1, 1)];
+    let weighed = |part| RouteBackend { weigh_by_endpoints: true, ..part };
+    let found = route_of(&clusters, parts(&clusters).into_iter().map(weighed).collect());
+    for key in 0..200 {
+        let choice = Choice { mark: None, spread: Spread::Key(key) };
+        let picked = pick(found.route(), choice, &Tried::default(), at(0)).unwrap();
+        let home = keyed::home(found.route(), picked.cluster, key).unwrap();
+        assert_eq!(home.address, picked.endpoint.address, "key {key}");
+    }
+}
+
+#[test]
 fn a_marked_endpoint_is_kept_while_it_may_be_used() {
     let found = route(&[(1, 3), (0, 1)]);
     let mark = |cluster: usize, endpoint: usize| {
