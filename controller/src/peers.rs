@@ -116,7 +116,7 @@ impl Peers {
         if let Err(why) = outcome {
             tracing::warn!(reason = %why, "A peer's stream is ended");
             turn.close(stream, why);
-            self.listeners.remove(&stream);
+            self.closed(stream, turn);
         }
     }
 

@@ -11,28 +11,45 @@ use roadstead_proto::wire::peer_message::Message as PeerSays;
 use roadstead_routing::id::{Kind, Position};
 
 use super::harness::*;
-use crate::core::message::Input;
+use crate::core::message::{Input, StreamId};
 
 fn says(message: PeerSays) -> wire::PeerMessage {
     wire::PeerMessage { message: Some(message) }
 }
 
-#[test]
-fn alerts_about_edges_of_another_replica_are_shown_while_it_is_there() {
-    let mut it = Harness::new();
+fn hello(world: u128) -> PeerSays {
+    let world = wire::World { id: uuid::Uuid::from_u128(world).as_bytes().to_vec(), ..wire::World::default() };
+    PeerSays::Hello(wire::PeerHello { replica: "r2".to_owned(), world: Some(world) })
+}
+
+/// A replica that has told an alert.
+fn alerting(it: &mut Harness) -> StreamId {
     let stream = it.stream();
     it.send(vec![Input::PeerOpened { stream, replica: "r2".to_owned() }]);
-    let world = wire::World { id: uuid::Uuid::from_u128(7).as_bytes().to_vec(), ..wire::World::default() };
-    let hello = wire::PeerHello { replica: "r2".to_owned(), world: Some(world) };
     let alert = wire::PeerAlert { code: "other-world".to_owned(), message: "e9".to_owned(), remedy: "look".to_owned() };
     let state = wire::PeerState { alerts: vec![alert], ..wire::PeerState::default() };
-    for message in [PeerSays::Hello(hello), PeerSays::State(state)] {
+    for message in [hello(7), PeerSays::State(state)] {
         it.send(vec![Input::Peer { stream, message: says(message) }]);
     }
     let alerts: Vec<String> =
         it.core.alerts().into_iter().map(|alert| format!("{} {}", alert.code, alert.message)).collect();
     assert_eq!(alerts, ["other-world e9"]);
+    stream
+}
+
+#[test]
+fn alerts_about_edges_of_another_replica_are_shown_while_it_is_there() {
+    let mut it = Harness::new();
+    let stream = alerting(&mut it);
     it.send(vec![Input::PeerClosed { stream }]);
+    assert_eq!(it.core.alerts(), []);
+}
+
+#[test]
+fn what_a_replica_said_is_forgotten_when_its_stream_is_ended_for_an_error() {
+    let mut it = Harness::new();
+    let stream = alerting(&mut it);
+    it.send(vec![Input::Peer { stream, message: says(hello(8)) }]);
     assert_eq!(it.core.alerts(), []);
 }
 
