@@ -263,15 +263,7 @@ fn meta(kind: &str, name: &str, changes: i64) -> Meta {
 }
 
 fn endpoint(address: Ipv4Addr) -> SliceEndpoint {
-    SliceEndpoint {
-        address: IpAddr::V4(address),
-        ready: Some(true),
-        serving: None,
-        terminating: None,
-        zone: None,
-        node: None,
-        for_zones: Vec::new(),
-    }
+    SliceEndpoint::ready(IpAddr::V4(address))
 }
 
 #[cfg(test)]

@@ -13,9 +13,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use prost::Message;
 use roadstead_proto::digest::Digest;
-use roadstead_proto::resource::host_from_wire;
 use roadstead_proto::wire;
 use roadstead_routing::guard::{Context, Scope, ScopeText, Split, Summary, Trip, Units, WINDOW_MS, Window};
 use roadstead_routing::id::{ClusterId, HostKey, ObjectName, PoolName};
@@ -29,7 +27,7 @@ use crate::status::findings::Source;
 use crate::store::queue::Request;
 
 use hold::{Hold, MANAGERS_MAX, State};
-use kept::{Keep, digest_text};
+use kept::{Keep, digest_text, stored_host};
 use overrides::{Effect, Override, Pin};
 
 pub mod decide;
@@ -432,7 +430,7 @@ impl Review<'_> {
 
 /// What a pin asks for. `None`: it cannot be read.
 fn pinned(pin: &Pin) -> Option<(HostKey, Resource<Host>)> {
-    let host = host_from_wire(wire::Host::decode(&*pin.body).ok()?).ok()?;
+    let host = stored_host(&pin.body)?;
     let name = pin.host().filter(|name| *name == host.name && host.pool == pin.pool)?;
     Some((name, Resource { value: Arc::new(host), digest: pin.digest() }))
 }

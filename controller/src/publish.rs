@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use prost::Message;
 use roadstead_proto::digest::Digest;
-use roadstead_proto::resource::{ResourceKey, backend_to_wire, host_from_wire, host_to_wire};
+use roadstead_proto::resource::{ResourceKey, backend_to_wire, host_to_wire};
 use roadstead_proto::wire;
 use roadstead_proto::wire::config_message::Message as Say;
 use roadstead_proto::wire::edge_message::Message as Said;
@@ -21,7 +21,7 @@ use crate::compute::{Computed, Resource, backends_of};
 use crate::core::heartbeat::Heartbeats;
 use crate::core::message::{Close, EdgeId, Output, StreamId};
 use crate::core::turn::Turn;
-use crate::guard::kept::{Keep, Kept, Loss};
+use crate::guard::kept::{Keep, Kept, Loss, stored_host};
 use crate::guard::{Changes, Guard};
 use crate::ingest::HEARTBEAT_TIMEOUT_MS;
 use crate::peers::state::Reported;
@@ -178,7 +178,7 @@ impl Publish {
         let needed = computed.hosts.values().flatten().flat_map(|it| secrets_of(&it.value));
         for id in needed.collect::<BTreeSet<_>>() {
             let key = ResourceKey::Secret(id.clone());
-            if self.pools.values().any(|pool| pool.refers_to(&key)) {
+            if self.is_used(&key) {
                 self.set_secret(&id, &turn.world);
             }
         }
@@ -209,6 +209,11 @@ impl Publish {
         &mut self.guard
     }
 
+    /// Whether a published host of some pool refers to the backend or Secret.
+    fn is_used(&self, key: &ResourceKey) -> bool {
+        self.pools.values().any(|pool| pool.refers_to(key))
+    }
+
     /// Sends what edges have room for.
     pub fn flush(&mut self, turn: &mut Turn) {
         let mut passed = Vec::new();
@@ -221,6 +226,7 @@ impl Publish {
             }
             let all_may_have = match released {
                 Some(rev) if *rev >= pool.canary().policy_rev() => pool.canary_mut().release(),
+                _ if pool.canary().trial().is_none() => None,
                 _ => pool.advance_canary(&edges.collect::<Vec<_>>(), &hosts, turn),
             };
             passed.extend(all_may_have.map(|it| (name.clone(), it)));
@@ -473,11 +479,10 @@ fn needs_of(host: &Host) -> BTreeSet<ResourceKey> {
 
 /// What was published, as the store has it.
 fn recalled(digest: Digest, body: &[u8]) -> Option<Resource<Host>> {
-    let host = wire::Host::decode(body).ok().and_then(|it| host_from_wire(it).ok())?;
-    Some(Resource { value: Arc::new(host), digest })
+    Some(Resource { value: Arc::new(stored_host(body)?), digest })
 }
 
 fn lost(loss: &Loss) -> Option<(u64, PoolName, HostKey, Units)> {
-    let host = wire::Host::decode(&*loss.before).ok().and_then(|it| host_from_wire(it).ok())?;
+    let host = stored_host(&loss.before)?;
     Some((loss.at_ms, loss.pool.clone(), loss.host.clone(), Units::of(&host)))
 }

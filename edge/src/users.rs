@@ -134,9 +134,11 @@ struct Unreadable;
 
 /// The hash of a user's password; `None` if there is no such user.
 fn hash_of(secret: &Secret, form: UsersForm, name: &str) -> Result<Option<String>, Unreadable> {
-    let text = |bytes: &Vec<u8>| String::from_utf8(bytes.clone()).map_err(|_| Unreadable);
     match form {
-        UsersForm::Map => Ok(secret.get(name).map(text).transpose()?.map(|hash| hash.trim().to_owned())),
+        UsersForm::Map => {
+            let hash = secret.get(name).map(|value| text(value)).transpose()?;
+            Ok(hash.map(|hash| hash.trim().to_owned()))
+        }
         UsersForm::File => {
             let file = text(secret.get("auth").ok_or(Unreadable)?)?;
             let mut users = file.lines().filter_map(|line| line.trim().split_once(':'));
@@ -145,6 +147,10 @@ fn hash_of(secret: &Secret, form: UsersForm, name: &str) -> Result<Option<String
             Ok(found.map(|(_, rest)| rest.split(':').next().unwrap_or_default().to_owned()))
         }
     }
+}
+
+fn text(bytes: &[u8]) -> Result<&str, Unreadable> {
+    std::str::from_utf8(bytes).map_err(|_| Unreadable)
 }
 
 #[cfg(test)]

@@ -205,11 +205,6 @@ impl Inputs {
         self.clusters.get(cluster).map_or(0, Cluster::host_count)
     }
 
-    /// [`Self::cluster_hosts`] as it would be after removing some of the cluster's objects.
-    pub fn cluster_hosts_without(&self, cluster: &ClusterId, removed: &BTreeSet<ObjectKey>) -> usize {
-        self.clusters.get(cluster).map_or(0, |held| held.host_count_without(removed, &self.policy))
-    }
-
     /// `None` if the Ingress is not managed or no pool serves it.
     pub fn view(&self, cluster: &ClusterId, ingress: &ObjectName) -> Option<IngressView> {
         let served = self.clusters.get(cluster)?.served(ingress)?;

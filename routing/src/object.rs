@@ -285,6 +285,21 @@ pub struct SliceEndpoint {
     pub for_zones: Vec<Arc<str>>,
 }
 
+impl SliceEndpoint {
+    /// One that says nothing but that it is ready.
+    pub fn ready(address: IpAddr) -> Self {
+        Self {
+            address,
+            ready: Some(true),
+            serving: None,
+            terminating: None,
+            zone: None,
+            node: None,
+            for_zones: Vec::new(),
+        }
+    }
+}
+
 /// Only what Ingresses refer to: certificates and lists of users.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Secret {
@@ -315,6 +330,13 @@ pub struct Certificate {
     pub chain: Arc<[u8]>,
     /// PEM.
     pub key: Hidden,
+}
+
+impl Certificate {
+    /// `now` in seconds since the Unix epoch.
+    pub fn is_valid_at(&self, now: i64) -> bool {
+        (self.not_before..=self.not_after).contains(&now)
+    }
 }
 
 /// Bytes that must never be shown.

@@ -60,21 +60,23 @@ pub const PRIORITY_MAX: u32 = 1_000;
 
 impl Default for ClusterPolicy {
     fn default() -> Self {
-        Self {
-            region: String::new(),
-            weight: 100,
-            priority: 0,
-            activate: Activate::Auto,
-            stale: None,
-            reach: ReachMode::PodIp,
-            reach_from: Vec::new(),
-            gateway: None,
-            node_address: NodeAddressKind::Internal,
-        }
+        Self::DEFAULT
     }
 }
 
 impl ClusterPolicy {
+    const DEFAULT: Self = Self {
+        region: String::new(),
+        weight: 100,
+        priority: 0,
+        activate: Activate::Auto,
+        stale: None,
+        reach: ReachMode::PodIp,
+        reach_from: Vec::new(),
+        gateway: None,
+        node_address: NodeAddressKind::Internal,
+    };
+
     /// Every mode that some edges use. May repeat.
     pub fn reach_modes(&self) -> impl Iterator<Item = ReachMode> {
         self.reach_from.iter().map(|from| from.reach).chain([self.reach])
@@ -232,8 +234,9 @@ pub enum Strategy {
 
 impl Policy {
     /// A cluster that the policy does not name gets the defaults: its certificate already says it is a member.
-    pub fn cluster(&self, id: &ClusterId) -> ClusterPolicy {
-        self.clusters.get(id).cloned().unwrap_or_default()
+    pub fn cluster(&self, id: &ClusterId) -> &ClusterPolicy {
+        static UNNAMED: ClusterPolicy = ClusterPolicy::DEFAULT;
+        self.clusters.get(id).unwrap_or(&UNNAMED)
     }
 
     /// What a lost agent does to the routes of a cluster.

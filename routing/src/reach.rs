@@ -122,6 +122,11 @@ impl Reach {
         self.otherwise == mode || self.from.iter().any(|from| from.reach == mode)
     }
 
+    /// Whether every edge goes to the pods.
+    pub(crate) fn is_plain(&self) -> bool {
+        ReachMode::ALL[1..].iter().all(|mode| !self.uses(*mode))
+    }
+
     /// Whether there is an address besides those of pods.
     pub fn leads_somewhere(&self) -> bool {
         !self.nodes.is_empty() || self.gateway.is_some()

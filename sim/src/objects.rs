@@ -88,15 +88,7 @@ pub fn service(name: usize, port: u16, version: u64) -> Object {
 pub fn slice(service: usize, slice: usize, version: u64) -> Object {
     let name = format!("s{service}-{slice}");
     let [.., high, low] = (version as u32).to_be_bytes();
-    let endpoint = SliceEndpoint {
-        address: IpAddr::from([10, slice as u8, high, low]),
-        ready: Some(true),
-        serving: None,
-        terminating: None,
-        zone: None,
-        node: None,
-        for_zones: Vec::new(),
-    };
+    let endpoint = SliceEndpoint::ready(IpAddr::from([10, slice as u8, high, low]));
     Object::EndpointSlice(Arc::new(EndpointSlice {
         name: ObjectName::new(NAMESPACE, &*name),
         meta: meta(Kind::EndpointSlice, &name, version, version),

@@ -48,15 +48,7 @@ fn slice(service: &Service) -> EndpointSlice {
         protocol: port.protocol,
         app_protocol: port.app_protocol.clone(),
     });
-    let endpoint = SliceEndpoint {
-        address: ADDRESS,
-        ready: Some(true),
-        serving: None,
-        terminating: None,
-        zone: None,
-        node: None,
-        for_zones: Vec::new(),
-    };
+    let endpoint = SliceEndpoint::ready(ADDRESS);
     EndpointSlice {
         name: ObjectName::new(service.name.namespace.clone(), format!("{}-assumed", service.name.name)),
         meta: Meta::default(),

@@ -2,8 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use prost::Message;
 use roadstead_proto::digest::Digest;
+use roadstead_proto::resource::host_from_wire;
+use roadstead_proto::wire;
 use roadstead_routing::id::{BackendId, ClusterId, HostKey, PoolName};
+use roadstead_routing::table::Host;
 
 use super::hold::Hold;
 use super::overrides::Override;
@@ -71,4 +75,9 @@ pub struct Loss {
 /// The text form in which a Hold names what a host would become.
 pub fn digest_text(digest: Option<Digest>) -> Option<String> {
     digest.map(|digest| digest.to_string())
+}
+
+/// A Host as it is stored. `None`: this build cannot read it.
+pub(crate) fn stored_host(body: &[u8]) -> Option<Host> {
+    host_from_wire(wire::Host::decode(body).ok()?).ok()
 }

@@ -184,7 +184,7 @@ defaults: {strategy: spread, stale: hold, weigh_by_endpoints: true, all_down: 'h
         let (_, example) = page.split_once("```yaml\n").unwrap();
         let (example, _) = example.split_once("```").unwrap();
         let policy = parse(example).unwrap();
-        assert_eq!(policy.cluster(&"us-east".into()).gateway.unwrap().to_string(), "ingress/gateway");
+        assert_eq!(policy.cluster(&"us-east".into()).gateway.as_ref().unwrap().to_string(), "ingress/gateway");
     }
 
     #[test]

@@ -36,7 +36,7 @@ impl Publish {
         let (before, orphans) = (std::mem::take(&mut self.kept), std::mem::take(&mut self.orphans));
         for id in before.union(&orphans) {
             let key = ResourceKey::Backend(id.clone());
-            let is_used = self.pools.values().any(|pool| pool.refers_to(&key));
+            let is_used = self.is_used(&key);
             if is_used {
                 self.kept.insert(id.clone());
             }
@@ -61,8 +61,7 @@ impl Publish {
 
     pub(super) fn set_backend(&mut self, id: BackendId, resource: Option<Resource<Backend>>, turn: &mut Turn) {
         let key = ResourceKey::Backend(id.clone());
-        let is_used = || self.pools.values().any(|pool| pool.refers_to(&key));
-        if resource.is_none() && is_used() {
+        if resource.is_none() && self.is_used(&key) {
             self.orphans.insert(id);
             return;
         }

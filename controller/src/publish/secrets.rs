@@ -36,7 +36,7 @@ impl Publish {
     /// Forgets a Secret that no host needs any more. Other keys are ignored.
     pub(super) fn forget_secret(&mut self, key: &ResourceKey) {
         if let ResourceKey::Secret(id) = key
-            && !self.pools.values().any(|pool| pool.refers_to(key))
+            && !self.is_used(key)
         {
             self.secrets.remove(id);
         }

@@ -7,6 +7,7 @@ use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, Uri, header};
 
 use super::forward::{Answer, Outgoing};
+use super::headers;
 use crate::table::LiveRoute;
 
 const CODE: HeaderName = HeaderName::from_static("x-code");
@@ -27,8 +28,8 @@ pub(super) struct Complaint {
 impl Complaint {
     /// `None`: no error of the route matters.
     pub(super) fn of(route: &LiveRoute, parts: &Parts) -> Option<Self> {
-        let upstreams = route.clusters.iter().filter_map(|cluster| cluster.upstream.as_ref());
-        if upstreams.map(|upstream| upstream.errors.len()).sum::<usize>() == 0 {
+        let mut upstreams = route.clusters.iter().filter_map(|cluster| cluster.upstream.as_ref());
+        if upstreams.all(|upstream| upstream.errors.is_empty()) {
             return None;
         }
         let mut head = parts.clone();
@@ -61,10 +62,7 @@ impl Complaint {
             (SERVICE, text(&id.service.name)),
             (PORT, text(&id.port.to_string())),
         ] {
-            match value {
-                Some(value) => head.headers.insert(name, value),
-                None => head.headers.remove(name),
-            };
+            headers::put(&mut head.headers, name, value);
         }
         Some(Outgoing::without_body(head))
     }

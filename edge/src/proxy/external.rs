@@ -33,22 +33,17 @@ pub(super) fn question(request: &Request<Incoming>, server: &Authenticator, aske
         fields.remove(name);
     }
     fields.insert(header::HOST, server.host.clone());
-    let address = asked.address.to_string();
-    let facts = [
-        (ORIGINAL_URL, asked.url().as_str()),
+    let (address, url) = (asked.address.to_string(), asked.url());
+    for (name, value) in [
+        (ORIGINAL_URL, url.as_str()),
         (ORIGINAL_METHOD, request.method().as_str()),
         (REDIRECT, asked.target()),
         (headers::X_REAL_IP, &address),
         (headers::X_FORWARDED_FOR, &address),
         (headers::X_FORWARDED_PROTO, asked.scheme),
         (headers::X_FORWARDED_HOST, asked.authority),
-    ]
-    .map(|(name, value)| (name, HeaderValue::from_str(value)));
-    for (name, value) in facts {
-        match value {
-            Ok(value) => drop(fields.insert(name, value)),
-            Err(_) => drop(fields.remove(name)),
-        }
+    ] {
+        headers::set(&mut fields, name, value);
     }
     Head(fields)
 }

@@ -167,11 +167,16 @@ pub(super) fn remove_lookalikes(headers: &mut HeaderMap, ours: &[HeaderName]) {
     }
 }
 
-fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+pub(super) fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     // Every value set here was made of checked parts; one that is not a header value is better left out than sent.
-    match HeaderValue::from_str(value) {
-        Ok(value) => drop(headers.insert(name, value)),
-        Err(_) => drop(headers.remove(name)),
+    put(headers, name, HeaderValue::from_str(value).ok());
+}
+
+/// Replaces the field; without a value there is none.
+pub(super) fn put(headers: &mut HeaderMap, name: HeaderName, value: Option<HeaderValue>) {
+    match value {
+        Some(value) => drop(headers.insert(name, value)),
+        None => drop(headers.remove(name)),
     }
 }
 

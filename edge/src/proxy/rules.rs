@@ -2,10 +2,9 @@
 //! access control → rate → which part of the route takes it → an endpoint. Every answer gets the fields that the route
 //! adds, also one that the edge gives by itself.
 
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use roadstead_routing::policy::Hsts;
-use roadstead_routing::settings::ClientSettings;
 
 use super::admit::Admitted;
 use super::asked::Asked;
@@ -29,9 +28,10 @@ impl Proxy {
         matched: Matched<'_>,
         completion: &mut Completion,
     ) -> Result<Response<Streaming>, Instead> {
-        let client = matched.settings.client.clone();
-        let origin = request.headers().get(header::ORIGIN).cloned();
-        let is_secure = headers::scheme(request.headers(), admitted.client) == "https";
+        let settings = matched.settings;
+        let client = &*settings.client;
+        let origin = request.headers().get(header::ORIGIN).filter(|_| client.cors.is_some()).cloned();
+        let hsts = client.hsts.filter(|_| headers::scheme(request.headers(), admitted.client) == "https");
         let mut answered = self.apply(request, admitted, matched, completion).await;
         let headers = match &mut answered {
             Ok(response) => response.headers_mut(),
@@ -40,8 +40,8 @@ impl Proxy {
                 instead.headers_mut()
             }
         };
-        add_fields(&client, origin.as_ref(), headers);
-        if let Some(hsts) = client.hsts.filter(|_| is_secure) {
+        add_fields(settings, origin.as_ref(), headers);
+        if let Some(hsts) = hsts {
             headers.entry(header::STRICT_TRANSPORT_SECURITY).or_insert_with(|| strict(hsts));
         }
         answered
@@ -93,14 +93,13 @@ fn strict(hsts: Hsts) -> HeaderValue {
     HeaderValue::from_str(&text).expect("numbers and words must be visible characters")
 }
 
-fn add_fields(client: &ClientSettings, origin: Option<&HeaderValue>, headers: &mut HeaderMap) {
-    if let Some(cors) = &client.cors {
+fn add_fields(settings: &RouteSettings, origin: Option<&HeaderValue>, headers: &mut HeaderMap) {
+    if let Some(cors) = &settings.client.cors {
         cors::set(cors, origin, headers);
     }
-    for (name, value) in &client.response_headers {
-        let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), HeaderValue::from_str(value)) else { continue };
-        if !headers::frames_a_message(&name) {
-            headers.insert(name, value);
+    for (name, value) in &settings.response_headers {
+        if !headers::frames_a_message(name) {
+            headers.insert(name.clone(), value.clone());
         }
     }
 }

@@ -6,7 +6,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-use http::{HeaderValue, Method, Uri};
+use http::{HeaderName, HeaderValue, Method, Uri};
 use regex::bytes::Regex;
 use roadstead_routing::id::{ClusterId, HostKey};
 use roadstead_routing::settings::{CanaryRule, ClientSettings, ExternalAuth};
@@ -21,6 +21,8 @@ pub struct RouteSettings {
     pub canary: Option<LiveCanary>,
     /// Servers of `client.access.external`, in its order; `None`: its URL cannot be used, so nobody passes.
     pub authenticators: Vec<Option<Authenticator>>,
+    /// What responses get of `client.response_headers`.
+    pub response_headers: Vec<(HeaderName, HeaderValue)>,
     /// The route's pattern, if a rewrite refers to its groups.
     pub(super) pattern: Option<Regex>,
     /// Tells routes apart, also after a change of the table.
@@ -86,7 +88,10 @@ impl RouteSettings {
             return None;
         }
         let authenticators = client.access.external.iter().map(Authenticator::new).collect();
-        Some(Box::new(Self { client: client.clone(), canary, authenticators, pattern, id }))
+        let field =
+            |(name, value): &(Arc<str>, Arc<str>)| Some((name.parse().ok()?, HeaderValue::from_str(value).ok()?));
+        let response_headers = client.response_headers.iter().filter_map(field).collect();
+        Some(Box::new(Self { client: client.clone(), canary, authenticators, response_headers, pattern, id }))
     }
 
     /// `path` is as `routing::lookup::request_path` returns it.

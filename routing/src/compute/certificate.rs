@@ -50,8 +50,7 @@ pub(super) fn offer(
             Err(None) => {}
         }
     }
-    let is_valid = |certificate: &Certificate| certificate.not_before <= now && now <= certificate.not_after;
-    let valid = covering.iter().find(|(_, certificate)| is_valid(certificate));
+    let valid = covering.iter().find(|(_, certificate)| certificate.is_valid_at(now));
     let latest = || {
         let out_of_time = covering.iter().min_by_key(|(_, certificate)| Reverse(certificate.not_after));
         out_of_time.filter(|_| rules::on(Rule::ExpiredStays))
@@ -101,8 +100,7 @@ pub(super) fn of_pool(inputs: &Inputs, pool: &PoolName, findings: &mut Vec<Findi
     }
     match inputs.cluster(&id.cluster).and_then(|cluster| cluster.secret(&id.secret)).map(|secret| &secret.content) {
         Some(SecretContent::Certificate(certificate)) => {
-            let now = inputs.now();
-            if now < certificate.not_before || certificate.not_after < now {
+            if !certificate.is_valid_at(inputs.now()) {
                 complain(Code::CertificateExpired, "is out of its time; it is shown all the same".to_owned());
             }
             Some(id.clone())

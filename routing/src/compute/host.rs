@@ -94,7 +94,7 @@ type By<'a> = (&'a Ingress, &'a Declared);
 struct Seat<'a> {
     cluster: &'a ClusterId,
     membership: Membership,
-    policy: ClusterPolicy,
+    policy: &'a ClusterPolicy,
     defaults: &'a Defaults,
     classes: &'a BTreeMap<String, ClassPolicy>,
 }

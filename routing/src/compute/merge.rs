@@ -52,9 +52,8 @@ pub(super) fn one(host: &HostKey, parts: Vec<Part>, findings: &mut Vec<Finding>)
     let weigh_by_endpoints = leader.backend.weigh_by_endpoints;
     let weighed = |backend: RouteBackend| RouteBackend { weigh_by_endpoints, ..backend };
     let client = client(host, &parts, findings);
-    let mut by_rank: Vec<&Part> = parts.iter().collect();
-    by_rank.sort_by(|a, b| a.rank.cmp(&b.rank));
-    let rule = by_rank.iter().find_map(|part| part.canary.as_ref()).map(|(rule, _)| rule.clone());
+    let rules = parts.iter().filter_map(|part| Some((&part.rank, &part.canary.as_ref()?.0)));
+    let rule = rules.min_by_key(|(rank, _)| *rank).map(|(_, rule)| rule.clone());
     let (mut backends, mut of_canary) = (Vec::with_capacity(parts.len()), Vec::new());
     for part in parts {
         backends.push(weighed(part.backend));

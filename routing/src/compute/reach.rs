@@ -23,11 +23,10 @@ pub(super) fn reach(inputs: &Inputs, id: &BackendId, resolved: &Resolved) -> (Op
     let Some(service) = cluster.service(&id.service).filter(|_| resolved.external_name.is_none()) else {
         return (None, None);
     };
-    let by_default = ClusterPolicy::default();
-    let policy = inputs.policy().clusters.get(&id.cluster).unwrap_or(&by_default);
+    let policy = inputs.policy().cluster(&id.cluster);
     let (mut reach, mut problem) = wished(policy, service);
     let is_doubtful = inputs.membership(&id.cluster).is_doubtful && rules::on(Rule::DoubtfulAddressesLeft);
-    if !is_doubtful && ReachMode::ALL[1..].iter().all(|mode| !reach.uses(*mode)) {
+    if !is_doubtful && reach.is_plain() {
         return (None, problem);
     }
     let way = Ways { cluster, policy, service, resolved };
@@ -55,8 +54,7 @@ pub(super) fn reach(inputs: &Inputs, id: &BackendId, resolved: &Resolved) -> (Op
     reach.gateway = gateway.filter(|_| reach.uses(ReachMode::Gateway));
     reach.pods = about(resolved.endpoints.len());
     reach.nodes = nodes.filter(|_| reach.uses(ReachMode::NodePort)).unwrap_or_default();
-    let is_plain = ReachMode::ALL[1..].iter().all(|mode| !reach.uses(*mode));
-    ((!is_plain).then(|| Box::new(reach)), problem)
+    ((!reach.is_plain()).then(|| Box::new(reach)), problem)
 }
 
 /// Whether some edge uses pod addresses that may be those of others (rule R-6).

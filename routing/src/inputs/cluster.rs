@@ -252,26 +252,6 @@ impl Cluster {
         self.hosts.len()
     }
 
-    pub(super) fn host_count_without(&self, removed: &BTreeSet<ObjectKey>, policy: &Policy) -> usize {
-        if !removed.iter().any(|key| matches!(key.kind, Kind::Ingress | Kind::IngressClass)) {
-            return self.host_count();
-        }
-        let class = |name: &str| {
-            let gone = removed.contains(&ObjectKey::new(Kind::IngressClass, "", name));
-            self.classes.get(name).filter(|_| !gone).map(|class| &**class)
-        };
-        let mut hosts = BTreeSet::new();
-        for (name, held) in &self.ingresses {
-            if removed.contains(&ObjectKey { kind: Kind::Ingress, name: name.clone() }) {
-                continue;
-            }
-            if let Placement::Served(served) = place(held, class, policy) {
-                hosts.extend(served.hosts().map(|host| (served.pool.clone(), host)));
-            }
-        }
-        hosts.len()
-    }
-
     fn set_class(&mut self, name: &Arc<str>, class: Option<Arc<IngressClass>>, policy: &Policy) -> Touched {
         if self.classes.get(name) == class.as_ref() {
             return Touched::default();

@@ -589,22 +589,6 @@ proptest! {
     }
 
     #[test]
-    fn hosts_without_is_what_removal_leaves(
-        (objects, picks) in (objects(), prop::collection::vec(any::<prop::sample::Index>(), 0..8)),
-    ) {
-        let inputs = world::inputs(world::policy(), &objects);
-        let cluster = ClusterId::from("a");
-        let keys: Vec<ObjectKey> = inputs.objects(&cluster).map(|object| object.key()).collect();
-        let removed: BTreeSet<ObjectKey> = picks.iter().map(|pick| pick.get(&keys).clone()).collect();
-        let predicted = inputs.cluster_hosts_without(&cluster, &removed);
-        let mut after = inputs.clone();
-        for key in &removed {
-            after.apply(&cluster, key, None);
-        }
-        prop_assert_eq!(predicted, after.cluster_hosts(&cluster));
-    }
-
-    #[test]
     fn any_text_is_declared_without_panic(
         (host, path, key, value) in (".*", ".*", ".*", ".*"),
         regex in any::<bool>(),

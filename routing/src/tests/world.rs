@@ -224,15 +224,7 @@ pub(super) fn service(namespace: &str, name: &str, has_addresses: bool) -> Objec
 
 /// The slice `NAME-1` of a Service, all endpoints ready on port http = 8080.
 pub(super) fn slice(namespace: &str, service: &str, addresses: &[&str]) -> Object {
-    let endpoint = |address: &&str| SliceEndpoint {
-        address: address.parse().expect("an address"),
-        ready: Some(true),
-        serving: None,
-        terminating: None,
-        zone: None,
-        node: None,
-        for_zones: Vec::new(),
-    };
+    let endpoint = |address: &&str| SliceEndpoint::ready(address.parse().expect("an address"));
     Object::EndpointSlice(Arc::new(EndpointSlice {
         name: ObjectName::new(namespace, format!("{service}-1")),
         meta: Meta::default(),

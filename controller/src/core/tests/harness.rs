@@ -522,15 +522,7 @@ pub(super) fn service(name: &str) -> Object {
 }
 
 pub(super) fn slice(service: &str, last_octets: &[u8]) -> Object {
-    let endpoint = |octet: &u8| SliceEndpoint {
-        address: IpAddr::from([10, 0, 0, *octet]),
-        ready: Some(true),
-        serving: None,
-        terminating: None,
-        zone: None,
-        node: None,
-        for_zones: Vec::new(),
-    };
+    let endpoint = |octet: &u8| SliceEndpoint::ready(IpAddr::from([10, 0, 0, *octet]));
     Object::EndpointSlice(
         EndpointSlice {
             name: ObjectName::new("shop", format!("{service}-1")),
